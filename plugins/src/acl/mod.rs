@@ -1,0 +1,33 @@
+//! ACL: which groups of Consumers may pass.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Problem;
+
+#[cfg(feature = "handlers")]
+pub mod handler;
+
+/// Lets only some groups of Consumers pass. Exactly one of `allow` and `deny`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// A Consumer of one of these groups may pass, nobody else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub allow: Vec<String>,
+    /// A Consumer of one of these groups may not pass, everybody else may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub deny: Vec<String>,
+    /// Do not tell the upstream the groups (`X-Consumer-Groups`).
+    pub hide_groups_header: bool,
+}
+
+impl Config {
+    /// See [`crate::Config::check`].
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+}

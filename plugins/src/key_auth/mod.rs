@@ -1,0 +1,62 @@
+//! Key Auth: the caller presents an API key in a header, a query parameter or a body field.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{ObjectName, Problem};
+
+#[cfg(feature = "handlers")]
+pub mod handler;
+
+/// Callers prove themselves with an API key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// Names of the header, query parameter or body field that may hold the key, in the order of search.
+    #[schemars(length(min = 1, max = 16))]
+    pub key_names: Vec<String>,
+    /// Search the request's headers.
+    pub key_in_header: bool,
+    /// Search the query string.
+    pub key_in_query: bool,
+    /// Search the body: form, JSON or multipart.
+    pub key_in_body: bool,
+    /// Remove the key from the request before it is forwarded.
+    pub hide_credentials: bool,
+    /// The Consumer that a request counts as where no valid key is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<ObjectName>,
+    /// Ask for a key on OPTIONS requests too.
+    pub run_on_preflight: bool,
+    /// The realm of the challenge; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub realm: Option<String>,
+    /// The longest body, in bytes, that is read in search of a key; a longer one is refused with 413.
+    #[schemars(range(min = 1, max = 104_857_600))]
+    pub max_body_bytes: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            key_names: vec!["apikey".to_owned()],
+            key_in_header: true,
+            key_in_query: true,
+            key_in_body: false,
+            hide_credentials: false,
+            anonymous: None,
+            run_on_preflight: true,
+            realm: None,
+            max_body_bytes: 1_048_576,
+        }
+    }
+}
+
+impl Config {
+    /// See [`crate::Config::check`].
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,21 @@
+//! Postern's plugins.
+//!
+//! One folder each: `mod.rs` (what it does, its configuration, the checks of it), `handler.rs` (what it does to a
+//! request; behind the feature `handlers`) and `tests.rs` (configuration and request in, verdict out). A plugin's
+//! configuration type is the block that users write in an `AuthPlugin`, is what the snapshot carries as JSON, and is
+//! what the proxy builds the handler from: there is no other form of it.
+//!
+//! A new plugin is a folder and an entry in [`Type`], [`Config`] and, for the runtime, [`handler::Handler`].
+
+pub mod acl;
+pub mod key_auth;
+mod registry;
+mod types;
+
+#[cfg(feature = "handlers")]
+pub mod directory;
+#[cfg(feature = "handlers")]
+pub mod handler;
+
+pub use registry::{Config, ConfigError, Problem, Type};
+pub use types::{ObjectName, SecretKeyRef};

@@ -1,0 +1,141 @@
+//! The one list of plugins.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ObjectName, acl, key_auth};
+
+/// The plugins there are, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Type {
+    /// [`key_auth`]
+    KeyAuth,
+    /// [`acl`]
+    Acl,
+}
+
+impl Type {
+    /// All of them, in the order in which they run.
+    pub const ALL: [Self; 2] = [Self::KeyAuth, Self::Acl];
+
+    /// The name of the block in an `AuthPlugin`, of the type in the snapshot and in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KeyAuth => "keyAuth",
+            Self::Acl => "acl",
+        }
+    }
+
+    /// The type of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether it proves who calls; others build on that proof.
+    #[must_use]
+    pub const fn authenticates(self) -> bool {
+        match self {
+            Self::KeyAuth => true,
+            Self::Acl => false,
+        }
+    }
+
+    /// Whether an `AuthPlugin` of it may target a Consumer.
+    #[must_use]
+    pub const fn attaches_to_consumers(self) -> bool {
+        match self {
+            Self::KeyAuth => false,
+            Self::Acl => true,
+        }
+    }
+}
+
+/// The configuration of one plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Config {
+    /// [`key_auth`]
+    KeyAuth(key_auth::Config),
+    /// [`acl`]
+    Acl(acl::Config),
+}
+
+/// Why a configuration cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No plugin has this name.
+    #[error("no plugin is called {0:?}")]
+    UnknownType(String),
+    /// The JSON does not fit the plugin's configuration.
+    #[error("{kind}: {source}", kind = kind.name())]
+    Unreadable {
+        /// The plugin.
+        kind: Type,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
+}
+
+/// A value that a configuration must not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct Problem {
+    /// Path of the field within the plugin's block, "keyNames[1]".
+    pub field: String,
+    /// What is wrong with it, and what would be right.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads the canonical JSON of the snapshot, or the block of an `AuthPlugin`.
+    ///
+    /// # Errors
+    /// An unknown plugin, an unknown field or a value of the wrong type.
+    pub fn from_json(kind: &str, json: &[u8]) -> Result<Self, ConfigError> {
+        let kind = Type::from_name(kind).ok_or_else(|| ConfigError::UnknownType(kind.to_owned()))?;
+        let read = match kind {
+            Type::KeyAuth => serde_json::from_slice(json).map(Self::KeyAuth),
+            Type::Acl => serde_json::from_slice(json).map(Self::Acl),
+        };
+        read.map_err(|source| ConfigError::Unreadable { kind, source })
+    }
+
+    /// The canonical JSON: fields in the order of the type, defaults written out.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let written = match self {
+            Self::KeyAuth(config) => serde_json::to_vec(config),
+            Self::Acl(config) => serde_json::to_vec(config),
+        };
+        // Writing plain structs to memory does not fail; an empty text would be refused by every reader.
+        written.unwrap_or_default()
+    }
+
+    /// Which plugin this is of.
+    #[must_use]
+    pub const fn kind(&self) -> Type {
+        match self {
+            Self::KeyAuth(_) => Type::KeyAuth,
+            Self::Acl(_) => Type::Acl,
+        }
+    }
+
+    /// Values that cannot be right. The API server's schema refuses most of them first; files have no API server.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        match self {
+            Self::KeyAuth(config) => config.check(),
+            Self::Acl(config) => config.check(),
+        }
+    }
+
+    /// The Consumer that stands in where nobody is authenticated.
+    #[must_use]
+    pub const fn anonymous(&self) -> Option<&ObjectName> {
+        match self {
+            Self::KeyAuth(config) => config.anonymous.as_ref(),
+            Self::Acl(_) => None,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Postern's data plane: listen, route, authenticate, forward.
+//!
+//! The way of a request: `listen` -> `http` (hygiene) -> `Runtime::find` -> `pipeline` -> `upstream` -> `log`.
+//! The way of a change: `source` (gRPC, or in-process) -> `state` (decode, build what changed) -> swap [`runtime::Runtime`]
+//! -> last-good file -> acknowledge.
+
+pub mod runtime;

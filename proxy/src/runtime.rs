@@ -1,0 +1,172 @@
+//! What workers read: the snapshot with everything computed that does not depend on a request.
+//!
+//! A [`Runtime`] never changes; a new one is swapped in. Only endpoints and the directory of consumers and credentials
+//! change underneath it, each behind its own swap, because they change often and alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue, StatusCode};
+use plugins::directory::Directory;
+use plugins::handler::Handler;
+
+/// Everything in force.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Version of the snapshot.
+    pub version: Arc<str>,
+    /// What to listen on.
+    pub ports: BTreeMap<u16, Arc<Port>>,
+    /// Consumers and credentials; the same object for the life of the process.
+    pub directory: Arc<Directory>,
+}
+
+/// A port that the proxy opens.
+#[derive(Debug)]
+pub struct Port {
+    pub number: u16,
+    /// Present on HTTPS: resolves certificates by SNI, ALPN h2 and http/1.1, TLS 1.2 and 1.3.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The port as clients see it.
+    pub public_port: u16,
+    /// Hosts and routes; how it is indexed is the router's business (see [`Port::find`]).
+    pub router: crate::router::Router,
+}
+
+/// One rule of a route on one listener, ready to serve.
+#[derive(Debug)]
+pub struct Rule {
+    /// For log and metrics: "HTTPRoute/shop/orders", and the rule's name or index.
+    pub route: Arc<str>,
+    pub name: Arc<str>,
+    pub request_filters: Vec<RequestFilter>,
+    pub response_filters: Vec<HeaderEdit>,
+    /// Answers instead of forwarding. Plugins of the rule run first, see `redirect_chain`.
+    pub redirect: Option<Redirect>,
+    pub redirect_chain: Arc<Chain>,
+    pub backends: Vec<Backend>,
+    /// Sum of the backends' weights; 0 with backends present: 500 (all weights are zero).
+    pub total_weight: u32,
+    pub request_timeout: Option<std::time::Duration>,
+    pub backend_timeout: Option<std::time::Duration>,
+    /// Every request gets 500: why.
+    pub closed: Option<Arc<str>>,
+    /// Index into per-worker metrics.
+    pub metrics: crate::metrics::RuleId,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+pub struct Backend {
+    pub weight: u32,
+    /// None: requests that fall to this backend get 500.
+    pub upstream: Option<Arc<Upstream>>,
+    pub request_filters: Vec<RequestFilter>,
+    pub response_filters: Vec<HeaderEdit>,
+    /// Plugins of rule, Service and listener merged: the narrowest of each type, in running order.
+    pub chain: Arc<Chain>,
+}
+
+/// Plugins in the order in which they run.
+#[derive(Debug, Default)]
+pub struct Chain {
+    pub plugins: Vec<ChainPlugin>,
+}
+
+#[derive(Debug)]
+pub struct ChainPlugin {
+    /// "shop/api-key", for log and metrics.
+    pub name: Arc<str>,
+    pub kind: Option<plugins::Type>,
+    /// Err: closed, every request gets 500 with the fixed body of the contract; the text is for the log.
+    pub handler: Result<Arc<Handler>, Arc<str>>,
+    pub metrics: crate::metrics::PluginId,
+}
+
+#[derive(Debug)]
+pub enum RequestFilter {
+    Headers(HeaderEdit),
+    Rewrite(Rewrite),
+}
+
+#[derive(Debug, Default)]
+pub struct HeaderEdit {
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub add: Vec<(HeaderName, HeaderValue)>,
+    pub remove: Vec<HeaderName>,
+}
+
+#[derive(Debug)]
+pub struct Rewrite {
+    pub hostname: Option<HeaderValue>,
+    pub path: Option<PathEdit>,
+}
+
+#[derive(Debug)]
+pub enum PathEdit {
+    Full(Box<str>),
+    /// Replaces the prefix that the request's match named, on the canonical path.
+    Prefix(Box<str>),
+}
+
+#[derive(Debug)]
+pub struct Redirect {
+    pub scheme: Option<Box<str>>,
+    pub hostname: Option<Box<str>>,
+    pub path: Option<PathEdit>,
+    pub port: Option<u16>,
+    pub status: StatusCode,
+}
+
+/// A Service's port.
+#[derive(Debug)]
+pub struct Upstream {
+    /// "shop/orders/80": name in log and metrics, and key of worker-local pools.
+    pub name: Arc<str>,
+    pub scheme: snapshot::proto::upstream::Scheme,
+    /// Those that may get requests now: ready ones, or where none is, serving ones. Swapped alone.
+    pub endpoints: ArcSwap<EndpointSet>,
+    /// The Service does not exist: 500. (Exists without a ready endpoint: 503.)
+    pub missing: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct EndpointSet {
+    pub usable: Vec<Arc<Endpoint>>,
+}
+
+/// The same `Arc` for the same address across swaps, so that counters survive.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub address: std::net::SocketAddr,
+    /// Requests under way over all workers, for least-request.
+    pub active: std::sync::atomic::AtomicU32,
+}
+
+/// What the router looks at. All of it canonical already (see `http`).
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Lower case, without port and trailing dot.
+    pub host: &'a str,
+    /// Canonical path.
+    pub path: &'a str,
+    pub query: Option<&'a str>,
+    pub method: &'a http::Method,
+    pub headers: &'a http::HeaderMap,
+}
+
+/// The rule that serves a request, and the length of the prefix that matched (for prefix rewrites).
+#[derive(Debug)]
+pub struct Found<'a> {
+    pub rule: &'a Arc<Rule>,
+    pub prefix_len: usize,
+}
+
+impl Port {
+    /// The rule for a request, by the precedence of the Gateway API. None: 404.
+    #[must_use]
+    pub fn find(&self, request: &Request<'_>) -> Option<Found<'_>> {
+        self.router.find(request)
+    }
+}
