@@ -32,7 +32,7 @@ pub mod proto {
     redacted!(Certificate, Secret, KeyAuth);
 }
 
-pub use set::{BUCKETS, Diff, Entry, Hash, Set, bucket_of, hash_of};
+pub use set::{BUCKETS, Change, Diff, Entry, Hash, Set, bucket_of, hash_of};
 
 /// The version of the protocol that [`proto::Hello`] names.
 pub const PROTOCOL: u64 = 1;

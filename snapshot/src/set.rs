@@ -75,6 +75,17 @@ impl Diff {
     }
 }
 
+/// A change that a control plane hands to a proxy in the same process.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Of the snapshot after it.
+    pub version: Arc<str>,
+    /// What changed; may be empty.
+    pub diff: Diff,
+    /// Digest of the manifest files from which the snapshot follows ("sha256:…"), for `/readyz`.
+    pub manifests: Option<Arc<str>>,
+}
+
 /// Resources by key. The order is the keys', so that equal sets are equal bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Set {
