@@ -5,12 +5,19 @@
 //! in which objects came: an update after any history equals a compilation of the same objects from nothing.
 
 mod compiler;
+mod endpoint_slices;
+mod ingress_classes;
+mod inputs;
+mod kind;
 mod object;
 mod output;
+mod secrets;
+mod services;
 
 pub use compiler::Compiler;
-pub use object::{DecodeError, Kind, Object, ObjectRef};
+pub use kind::{Kind, ObjectRef};
+pub use object::{DecodeError, Object, Unreadable};
 pub use output::{
-    Condition, ConditionStatus, Diagnostic, GatewayService, Level, ObjectStatus, ProgrammedBy, Settings, StatusBody,
-    Update, WantedSecret,
+    Condition, ConditionStatus, Diagnostic, GatewayService, Level, ObjectStatus, ProgrammedBy,
+    Settings, StatusBody, Update, WantedSecret,
 };

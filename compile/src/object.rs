@@ -1,43 +1,344 @@
-//! The one list of kinds that Postern reads, and how objects of them are decoded.
+//! How objects are decoded, and what of them is kept.
+//!
+//! Only what the compiler reads is kept: a watch over a large cluster holds mostly metadata otherwise.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-use crds::{AuthPlugin, Consumer, Credential};
-use gateway_api::apis::standard::{
-    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HTTPRoute, referencegrants::ReferenceGrant,
-};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use crds::{AuthPluginSpec, ConsumerSpec, CredentialSpec};
+use gateway_api::apis::standard::gatewayclasses::GatewayClassSpec;
+use gateway_api::apis::standard::gateways::GatewaySpec;
+use gateway_api::apis::standard::httproutes::HttpRouteSpec;
+use gateway_api::apis::standard::referencegrants::ReferenceGrantSpec;
+use k8s_openapi::api::networking::v1::{IngressClassSpec, IngressSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-/// A kind that Postern reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Namespace,
-    GatewayClass,
-    Gateway,
-    HttpRoute,
-    ReferenceGrant,
-    IngressClass,
-    Ingress,
-    Service,
-    EndpointSlice,
-    Secret,
-    ConfigMap,
-    Consumer,
-    Credential,
-    AuthPlugin,
+use crate::endpoint_slices::Slice;
+use crate::secrets::SecretBody;
+use crate::services::ServiceBody;
+use crate::{Kind, ObjectRef};
+
+/// An object, as far as Postern reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    pub(crate) reference: ObjectRef,
+    pub(crate) meta: Meta,
+    pub(crate) body: Body,
 }
 
-/// Which object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectRef {
-    pub kind: Kind,
-    /// Empty for kinds without a namespace.
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
+/// Metadata that matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Meta {
+    pub(crate) uid: Arc<str>,
+    pub(crate) generation: i64,
+    /// Seconds since 1970; 0 where nobody says.
+    pub(crate) created: i64,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// UIDs of the owners; kept for Secrets only.
+    pub(crate) owners: Vec<String>,
 }
-// filled in by the module's owner: Kind::{ALL, from_api(api_version, kind), api_version(), kind(), plural(), namespaced()},
-// Object (an enum over Arc<T> of the kinds, plus Unreadable { reference, metadata, target_refs, error } for AuthPlugins and
-// others whose fields do not fit), Object::from_json(serde_json::Value) -> Result<Object, DecodeError>, DecodeError { UnknownKind,
-// NoName, ... with the path of the field }.
+
+/// What is particular to a kind.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Body {
+    /// Namespace and ConfigMap: that they exist, and their labels, is all that counts.
+    Plain,
+    GatewayClass(Box<GatewayClassSpec>),
+    Gateway(Box<GatewaySpec>),
+    HttpRoute(Box<HttpRouteSpec>),
+    ReferenceGrant(Box<ReferenceGrantSpec>),
+    IngressClass(Box<IngressClassSpec>),
+    Ingress(Box<IngressSpec>),
+    Service(Box<ServiceBody>),
+    EndpointSlice(Box<Slice>),
+    Secret(SecretBody),
+    Consumer(Box<ConsumerSpec>),
+    Credential(Box<CredentialSpec>),
+    AuthPlugin(Box<AuthPluginSpec>),
+    Unreadable(Box<Unreadable>),
+}
+
+/// An object whose fields do not fit. It is kept, because what it protects must be closed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Path of the field that does not fit ("spec.keyAuth.keyName").
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+    /// The spec as it came, for what can still be made out of it.
+    pub(crate) spec: Value,
+}
+
+impl fmt::Debug for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unreadable({}: {})", self.field, self.message)
+    }
+}
+
+/// Why something cannot be taken as an object at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not a mapping, or one without `apiVersion` or `kind`.
+    #[error("not a Kubernetes object: {0}")]
+    NotAnObject(&'static str),
+    /// A kind that Postern does not read.
+    #[error("Postern does not read kind {kind} of {api_version}")]
+    UnknownKind { api_version: String, kind: String },
+    /// `metadata.name` is missing or empty.
+    #[error("{kind}: metadata.name is missing")]
+    NoName { kind: Kind },
+    /// The metadata do not fit.
+    #[error("{reference}: {field}: {message}")]
+    Metadata {
+        reference: ObjectRef,
+        field: String,
+        message: String,
+    },
+}
+
+impl Object {
+    /// Decodes an object. Fields that do not fit make an object that [`Object::unreadable`] tells of; errors are for what
+    /// cannot even be named. Objects without a namespace are in `default`.
+    ///
+    /// Postern's own kinds are taken strictly: a field that they do not have makes them unreadable. Kubernetes' kinds may
+    /// have fields that are newer than this program.
+    ///
+    /// # Errors
+    /// It has no kind, or none that Postern reads; it has no name; its metadata do not fit.
+    pub fn from_json(value: Value) -> Result<Self, DecodeError> {
+        let Value::Object(mut fields) = value else {
+            return Err(DecodeError::NotAnObject("it is no mapping"));
+        };
+        let text = |name: &str| {
+            fields
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (api_version, kind_name) = (text("apiVersion"), text("kind"));
+        if api_version.is_empty() {
+            return Err(DecodeError::NotAnObject("apiVersion is missing"));
+        }
+        if kind_name.is_empty() {
+            return Err(DecodeError::NotAnObject("kind is missing"));
+        }
+        let Some(kind) = Kind::from_api(&api_version, &kind_name) else {
+            return Err(DecodeError::UnknownKind {
+                api_version,
+                kind: kind_name,
+            });
+        };
+        let metadata = fields.remove("metadata").unwrap_or_default();
+        let name = metadata
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if name.is_empty() {
+            return Err(DecodeError::NoName { kind });
+        }
+        let namespace = metadata
+            .get("namespace")
+            .and_then(Value::as_str)
+            .filter(|name| !name.is_empty());
+        let reference = ObjectRef::new(kind, namespace.unwrap_or("default"), name);
+        let metadata: ObjectMeta =
+            decode("metadata", metadata).map_err(|error| DecodeError::Metadata {
+                reference: reference.clone(),
+                field: error.field,
+                message: error.message,
+            })?;
+        let meta = Meta::of(kind, metadata);
+        let body = Body::decode(kind, fields);
+        Ok(Self {
+            reference,
+            meta,
+            body,
+        })
+    }
+
+    /// Which object it is.
+    #[must_use]
+    pub const fn reference(&self) -> &ObjectRef {
+        &self.reference
+    }
+
+    /// `metadata.uid`; empty where there is none.
+    #[must_use]
+    pub const fn uid(&self) -> &Arc<str> {
+        &self.meta.uid
+    }
+
+    /// `metadata.generation`; 0 where there is none.
+    #[must_use]
+    pub const fn generation(&self) -> i64 {
+        self.meta.generation
+    }
+
+    /// `metadata.creationTimestamp` in seconds since 1970; 0 where there is none.
+    #[must_use]
+    pub const fn created(&self) -> i64 {
+        self.meta.created
+    }
+
+    /// Why its fields do not fit, if they do not.
+    #[must_use]
+    pub const fn unreadable(&self) -> Option<&Unreadable> {
+        match &self.body {
+            Body::Unreadable(unreadable) => Some(unreadable),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a Secret whose label says that it is a Credential.
+    #[must_use]
+    pub fn is_credential_secret(&self) -> bool {
+        self.reference.kind == Kind::Secret
+            && self
+                .meta
+                .labels
+                .contains_key(crate::secrets::CREDENTIAL_LABEL)
+    }
+
+    /// Forgets the data of a Secret. [`crate::Compiler::missing_secret_data`] asks for them when they are needed.
+    pub fn drop_secret_data(&mut self) {
+        if let Body::Secret(secret) = &mut self.body {
+            secret.data = None;
+        }
+    }
+}
+
+impl Meta {
+    fn of(kind: Kind, metadata: ObjectMeta) -> Self {
+        let mut labels = metadata.labels.unwrap_or_default();
+        match kind {
+            Kind::Namespace => {}
+            Kind::Secret => labels.retain(|name, _| name.starts_with("postern.dev/")),
+            Kind::EndpointSlice => {
+                labels.retain(|name, _| name == crate::endpoint_slices::SERVICE_LABEL)
+            }
+            _ => labels.clear(),
+        }
+        let mut annotations = metadata.annotations.unwrap_or_default();
+        annotations.retain(|name, _| {
+            name.starts_with("postern.dev/")
+                || name == crate::ingress_classes::CLASS_ANNOTATION
+                || name == crate::ingress_classes::DEFAULT_ANNOTATION
+        });
+        let owners = match kind {
+            Kind::Secret => metadata
+                .owner_references
+                .unwrap_or_default()
+                .into_iter()
+                .map(|owner| owner.uid)
+                .collect(),
+            _ => Vec::new(),
+        };
+        Self {
+            uid: metadata.uid.unwrap_or_default().into(),
+            generation: metadata.generation.unwrap_or_default(),
+            created: metadata
+                .creation_timestamp
+                .map_or(0, |time| time.0.as_second()),
+            labels,
+            annotations,
+            owners,
+        }
+    }
+}
+
+impl Body {
+    fn decode(kind: Kind, mut fields: Map<String, Value>) -> Self {
+        if kind.is_own() {
+            let known = ["apiVersion", "kind", "spec", "status"];
+            if let Some(unknown) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+                let unreadable = Unreadable {
+                    field: unknown.clone(),
+                    message: format!("unknown field; {kind} has metadata and spec"),
+                    spec: fields.remove("spec").unwrap_or_default(),
+                };
+                return Self::Unreadable(Box::new(unreadable));
+            }
+        }
+        let spec = || {
+            fields
+                .remove("spec")
+                .unwrap_or_else(|| Value::Object(Map::new()))
+        };
+        match kind {
+            Kind::Namespace | Kind::ConfigMap => Self::Plain,
+            Kind::GatewayClass => Self::of_spec(spec, Self::GatewayClass),
+            Kind::Gateway => Self::of_spec(spec, Self::Gateway),
+            Kind::HttpRoute => Self::of_spec(spec, Self::HttpRoute),
+            Kind::ReferenceGrant => Self::of_spec(spec, Self::ReferenceGrant),
+            Kind::IngressClass => Self::of_spec(spec, Self::IngressClass),
+            Kind::Ingress => Self::of_spec(spec, Self::Ingress),
+            Kind::Service => {
+                Self::of_spec(spec, |spec| Self::Service(Box::new(ServiceBody::of(*spec))))
+            }
+            Kind::EndpointSlice => {
+                Self::of_decoded(Slice::decode(Value::Object(fields)), Self::EndpointSlice)
+            }
+            Kind::Secret => match SecretBody::decode(&mut fields) {
+                Ok(secret) => Self::Secret(secret),
+                Err(error) => Self::unreadable(error, Value::Null),
+            },
+            Kind::Consumer => Self::of_spec(spec, Self::Consumer),
+            Kind::Credential => Self::of_spec(spec, Self::Credential),
+            Kind::AuthPlugin => Self::of_spec(spec, Self::AuthPlugin),
+        }
+    }
+
+    fn of_spec<T: DeserializeOwned>(
+        spec: impl FnOnce() -> Value,
+        body: impl FnOnce(Box<T>) -> Self,
+    ) -> Self {
+        let spec = spec();
+        match decode::<T>("spec", spec.clone()) {
+            Ok(decoded) => body(Box::new(decoded)),
+            Err(error) => Self::unreadable(error, spec),
+        }
+    }
+
+    fn of_decoded<T>(decoded: Result<T, Misfit>, body: impl FnOnce(Box<T>) -> Self) -> Self {
+        match decoded {
+            Ok(decoded) => body(Box::new(decoded)),
+            Err(error) => Self::unreadable(error, Value::Null),
+        }
+    }
+
+    fn unreadable(Misfit { field, message }: Misfit, spec: Value) -> Self {
+        Self::Unreadable(Box::new(Unreadable {
+            field,
+            message,
+            spec,
+        }))
+    }
+}
+
+/// A field that does not fit its type.
+#[derive(Debug)]
+pub(crate) struct Misfit {
+    pub(crate) field: String,
+    pub(crate) message: String,
+}
+
+/// Decodes a part of an object, and names the field where it does not fit.
+pub(crate) fn decode<T: DeserializeOwned>(at: &str, value: Value) -> Result<T, Misfit> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let inner = error.path().to_string();
+        let field = match inner.as_str() {
+            "" | "." => at.to_owned(),
+            _ if at.is_empty() => inner,
+            _ => format!("{at}.{inner}"),
+        };
+        Misfit {
+            field,
+            message: error.into_inner().to_string(),
+        }
+    })
+}

@@ -73,9 +73,15 @@ pub struct ObjectStatus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusBody {
     /// GatewayClass, Consumer, Credential, AuthPlugin: `fields` beside `conditions`.
-    Conditions { conditions: Vec<Condition>, fields: BTreeMap<&'static str, serde_json::Value> },
+    Conditions {
+        conditions: Vec<Condition>,
+        fields: BTreeMap<&'static str, serde_json::Value>,
+    },
     /// Gateway: conditions, and listeners as in the API (conditions in them without lastTransitionTime).
-    Gateway { conditions: Vec<Condition>, listeners: Vec<ListenerStatus> },
+    Gateway {
+        conditions: Vec<Condition>,
+        listeners: Vec<ListenerStatus>,
+    },
     /// HTTPRoute: the parents that are ours, as in the API; others' parents stay untouched.
     Route { parents: Vec<ParentStatus> },
     /// Ingress: `status.loadBalancer` is to show the fleet's address.

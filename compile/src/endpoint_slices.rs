@@ -1,0 +1,91 @@
+//! EndpointSlices: the addresses behind a Service.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::object::{Misfit, decode};
+
+/// Names the Service that a slice belongs to.
+pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+/// What is kept of an EndpointSlice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Slice {
+    /// Whether it holds addresses; slices of names do not.
+    pub(crate) addresses: bool,
+    /// Name and number; the name is empty where a Service has one port without a name.
+    pub(crate) ports: Vec<(String, u16)>,
+    pub(crate) endpoints: Vec<SliceEndpoint>,
+}
+
+/// One address of a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SliceEndpoint {
+    pub(crate) address: IpAddr,
+    pub(crate) ready: bool,
+    pub(crate) serving: bool,
+    pub(crate) zone: String,
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    #[serde(default, rename = "addressType")]
+    address_type: String,
+    #[serde(default)]
+    endpoints: Option<Vec<Endpoint>>,
+    #[serde(default)]
+    ports: Option<Vec<EndpointPort>>,
+}
+
+impl Slice {
+    pub(crate) fn decode(value: Value) -> Result<Self, Misfit> {
+        let fields: Fields = decode("", value)?;
+        let ports = fields
+            .ports
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|port| {
+                port.protocol
+                    .as_deref()
+                    .is_none_or(|protocol| protocol == "TCP")
+            })
+            .filter_map(|port| {
+                Some((
+                    port.name.unwrap_or_default(),
+                    u16::try_from(port.port?).ok()?,
+                ))
+            })
+            .collect();
+        let endpoints = fields
+            .endpoints
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(SliceEndpoint::of)
+            .collect();
+        Ok(Self {
+            addresses: fields.address_type != "FQDN",
+            ports,
+            endpoints,
+        })
+    }
+}
+
+impl SliceEndpoint {
+    fn of(endpoint: Endpoint) -> Option<Self> {
+        // The addresses of one endpoint are interchangeable; the API says to use the first.
+        let address = endpoint.addresses.first()?.parse().ok()?;
+        let conditions = endpoint.conditions.unwrap_or_default();
+        // Absent means unknown, which the API says to take as ready; serving is as ready where it is absent.
+        let ready = conditions.ready.unwrap_or(true);
+        let serving = conditions.serving.unwrap_or(ready);
+        Some(Self {
+            address,
+            ready,
+            serving,
+            zone: endpoint.zone.unwrap_or_default(),
+        })
+    }
+}
