@@ -1,1 +1,26 @@
-//! stub
+//! Postern's own kinds: Consumer, Credential and `AuthPlugin` as Rust types, and the manifests that `kubectl apply -f crds/`
+//! takes.
+//!
+//! The schemas that the API server checks objects against are generated from these types ([`manifests`]), CEL rules
+//! included. Objects that come from files have seen no API server: [`ConsumerSpec::check`], [`CredentialSpec::check`] and
+//! [`AuthPluginSpec::check`] refuse the same values with the same words.
+
+#![expect(clippy::duplicated_attributes, reason = "each printer column names its type")]
+
+mod auth_plugin;
+mod check;
+mod consumer;
+mod credential;
+mod manifest;
+mod schema;
+
+#[cfg(test)]
+mod tests;
+
+pub use auth_plugin::{
+    AuthPlugin, AuthPluginSpec, AuthPluginStatus, ConsumerNamespaces, NamespaceSelector,
+    NamespacesFrom, SelectorOperator, SelectorRequirement, TargetRef,
+};
+pub use consumer::{Consumer, ConsumerSpec, ConsumerStatus};
+pub use credential::{Credential, CredentialSpec, CredentialStatus, KeyAuthCredential};
+pub use manifest::{definitions, manifests};

@@ -10,6 +10,7 @@
 pub mod acl;
 pub mod key_auth;
 mod registry;
+pub mod schema;
 mod types;
 
 #[cfg(feature = "handlers")]

@@ -79,12 +79,24 @@ pub enum ConfigError {
 
 /// A value that a configuration must not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {message}")]
+#[error("{field}{separator}{message}", separator = if field.is_empty() { "" } else { ": " })]
 pub struct Problem {
-    /// Path of the field within the plugin's block, "keyNames[1]".
+    /// Path of the field within what was checked, "keyNames[1]"; empty where it is about the whole.
     pub field: String,
     /// What is wrong with it, and what would be right.
     pub message: String,
+}
+
+impl Problem {
+    /// The same problem, seen from the object around it: `parent` becomes the head of the path.
+    #[must_use]
+    pub fn within(mut self, parent: &str) -> Self {
+        self.field = match self.field.as_str() {
+            "" => parent.to_owned(),
+            field => format!("{parent}.{field}"),
+        };
+        self
+    }
 }
 
 impl Config {
@@ -93,7 +105,8 @@ impl Config {
     /// # Errors
     /// An unknown plugin, an unknown field or a value of the wrong type.
     pub fn from_json(kind: &str, json: &[u8]) -> Result<Self, ConfigError> {
-        let kind = Type::from_name(kind).ok_or_else(|| ConfigError::UnknownType(kind.to_owned()))?;
+        let kind =
+            Type::from_name(kind).ok_or_else(|| ConfigError::UnknownType(kind.to_owned()))?;
         let read = match kind {
             Type::KeyAuth => serde_json::from_slice(json).map(Self::KeyAuth),
             Type::Acl => serde_json::from_slice(json).map(Self::Acl),

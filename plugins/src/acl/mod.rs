@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Problem;
+use crate::{Problem, schema};
 
 #[cfg(feature = "handlers")]
 pub mod handler;
@@ -11,14 +11,15 @@ pub mod handler;
 /// Lets only some groups of Consumers pass. Exactly one of `allow` and `deny`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::ALLOW_XOR_DENY])))]
 pub struct Config {
     /// A Consumer of one of these groups may pass, nobody else.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
     pub allow: Vec<String>,
     /// A Consumer of one of these groups may not pass, everybody else may.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
     pub deny: Vec<String>,
     /// Do not tell the upstream the groups (`X-Consumer-Groups`).
     pub hide_groups_header: bool,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem};
+use crate::{ObjectName, Problem, schema};
 
 #[cfg(feature = "handlers")]
 pub mod handler;
@@ -11,9 +11,14 @@ pub mod handler;
 /// Callers prove themselves with an API key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::KEY_PLACES])))]
 pub struct Config {
     /// Names of the header, query parameter or body field that may hold the key, in the order of search.
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 128)),
+        extend("x-kubernetes-validations" = schema::rules(&[schema::KEY_NAMES]))
+    )]
     pub key_names: Vec<String>,
     /// Search the request's headers.
     pub key_in_header: bool,
@@ -30,7 +35,7 @@ pub struct Config {
     pub run_on_preflight: bool,
     /// The realm of the challenge; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = schema::rules(&[schema::REALM])))]
     pub realm: Option<String>,
     /// The longest body, in bytes, that is read in search of a key; a longer one is refused with 413.
     #[schemars(range(min = 1, max = 104_857_600))]

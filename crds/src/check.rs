@@ -1,0 +1,261 @@
+//! The API server's checks once more, for objects that come from files.
+
+use plugins::Problem;
+use plugins::schema::Rule;
+
+use crate::schema;
+use crate::{
+    AuthPluginSpec, ConsumerSpec, CredentialSpec, NamespacesFrom, SelectorOperator, TargetRef,
+};
+
+const TAGS: usize = 64;
+
+impl ConsumerSpec {
+    /// Values that the API server's schema refuses.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let mut found = Found::default();
+        for (field, value) in [("username", &self.username), ("customId", &self.custom_id)] {
+            if let Some(value) = value {
+                found.length(field, value, 1, 253);
+                found.rule(
+                    field,
+                    !value.chars().any(char::is_control),
+                    schema::NO_CONTROL,
+                );
+            }
+        }
+        if let Some(id) = &self.id {
+            found.rule("id", is_uuid(id), schema::UUID);
+        }
+        found.list("groups", &self.groups, 64, 128);
+        let sendable = |group: &String| !group.chars().any(|c| c == ',' || c.is_control());
+        found.rule("groups", self.groups.iter().all(sendable), schema::GROUPS);
+        found.list("tags", &self.tags, TAGS, 128);
+        found.0
+    }
+}
+
+impl CredentialSpec {
+    /// Values that the API server's schema refuses.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let mut found = Found::default();
+        found.length("consumerRef.name", &self.consumer_ref.name, 1, 253);
+        if self.ttl.is_some_and(|ttl| ttl > 100_000_000) {
+            found.add("ttl", "must be at most 100000000 seconds; 0, or no ttl, for a credential that never expires");
+        }
+        found.rule(
+            "",
+            self.ttl.is_none() || self.expires_at.is_none(),
+            schema::TTL_OR_EXPIRY,
+        );
+        let ordered = match (&self.not_before, &self.expires_at) {
+            (Some(not_before), Some(expires_at)) => not_before < expires_at,
+            _ => true,
+        };
+        found.rule("", ordered, schema::TIME_ORDER);
+        found.list("tags", &self.tags, TAGS, 128);
+        found.rule("", self.key_auth.is_some(), schema::ONE_CREDENTIAL);
+        if let Some(key_auth) = &self.key_auth {
+            found.rule(
+                "keyAuth",
+                key_auth.secret_ref.is_none() || key_auth.hash.is_none(),
+                schema::SECRET_OR_HASH,
+            );
+            if let Some(reference) = &key_auth.secret_ref {
+                found.length("keyAuth.secretRef.name", &reference.name, 1, 253);
+                found.length("keyAuth.secretRef.key", &reference.key, 1, 253);
+            }
+            if let Some(hash) = &key_auth.hash {
+                found.rule("keyAuth.hash", is_sha256(hash), schema::HASH);
+            }
+        }
+        found.0
+    }
+}
+
+impl AuthPluginSpec {
+    /// Values that the API server's schema refuses, those of the plugin's own block included.
+    #[must_use]
+    pub fn check(&self) -> Vec<Problem> {
+        let mut found = Found::default();
+        let configs = self.configs();
+        found.rule("", configs.len() == 1, schema::ONE_PLUGIN);
+        if self.target_refs.len() > 16 {
+            found.add(
+                "targetRefs",
+                "must have at most 16 items: make another AuthPlugin for the rest",
+            );
+        }
+        for (index, target) in self.target_refs.iter().enumerate() {
+            target.check(&format!("targetRefs[{index}]"), &mut found);
+        }
+        let consumer = self
+            .target_refs
+            .iter()
+            .any(|target| target.kind == "Consumer");
+        let attachable = configs
+            .iter()
+            .any(|config| config.kind().attaches_to_consumers());
+        found.rule("", attachable || !consumer, schema::CONSUMER_TARGET);
+        self.check_namespaces(&mut found);
+        for config in &configs {
+            let block = config.kind().name();
+            found.0.extend(
+                config
+                    .check()
+                    .into_iter()
+                    .map(|problem| problem.within(block)),
+            );
+        }
+        found.0
+    }
+
+    fn check_namespaces(&self, found: &mut Found) {
+        let consumers = &self.consumers;
+        let selects = consumers.from == NamespacesFrom::Selector;
+        found.rule(
+            "consumers",
+            consumers.selector.is_some() == selects,
+            schema::SELECTOR,
+        );
+        let Some(selector) = &consumers.selector else {
+            return;
+        };
+        if selector.match_labels.len() > 16 {
+            found.add(
+                "consumers.selector.matchLabels",
+                "must have at most 16 labels",
+            );
+        }
+        for (key, value) in &selector.match_labels {
+            found.length(
+                &format!("consumers.selector.matchLabels.{key}"),
+                value,
+                0,
+                63,
+            );
+        }
+        if selector.match_expressions.len() > 16 {
+            found.add(
+                "consumers.selector.matchExpressions",
+                "must have at most 16 items",
+            );
+        }
+        for (index, requirement) in selector.match_expressions.iter().enumerate() {
+            let field = format!("consumers.selector.matchExpressions[{index}]");
+            found.length(&format!("{field}.key"), &requirement.key, 1, 317);
+            let compares = matches!(
+                requirement.operator,
+                SelectorOperator::In | SelectorOperator::NotIn
+            );
+            found.rule(
+                &field,
+                requirement.values.is_empty() != compares,
+                schema::SELECTOR_VALUES,
+            );
+            if requirement.values.len() > 16 {
+                found.add(&format!("{field}.values"), "must have at most 16 items");
+            }
+            for (index, value) in requirement.values.iter().enumerate() {
+                found.length(&format!("{field}.values[{index}]"), value, 0, 63);
+            }
+        }
+    }
+}
+
+impl TargetRef {
+    fn check(&self, field: &str, found: &mut Found) {
+        let known = match self.group.as_str() {
+            "gateway.networking.k8s.io" => {
+                matches!(
+                    self.kind.as_str(),
+                    "GatewayClass" | "Gateway" | "HTTPRoute" | "GRPCRoute"
+                )
+            }
+            "networking.k8s.io" => matches!(self.kind.as_str(), "IngressClass" | "Ingress"),
+            "" => self.kind == "Service",
+            "postern.dev" => self.kind == "Consumer",
+            _ => false,
+        };
+        found.rule(field, known, schema::TARGET_KIND);
+        let sections = matches!(self.kind.as_str(), "Gateway" | "HTTPRoute" | "GRPCRoute");
+        found.rule(
+            field,
+            sections || self.section_name.is_none(),
+            schema::TARGET_SECTION,
+        );
+        let namespaced = !matches!(self.kind.as_str(), "GatewayClass" | "IngressClass");
+        found.rule(
+            field,
+            namespaced || self.namespace.is_none(),
+            schema::TARGET_NAMESPACE,
+        );
+        found.length(&format!("{field}.name"), &self.name, 1, 253);
+        if let Some(namespace) = &self.namespace {
+            found.length(&format!("{field}.namespace"), namespace, 1, 63);
+        }
+        if let Some(section) = &self.section_name {
+            found.length(&format!("{field}.sectionName"), section, 1, 253);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn add(&mut self, field: &str, message: &str) {
+        self.0.push(Problem {
+            field: field.to_owned(),
+            message: message.to_owned(),
+        });
+    }
+
+    fn rule(&mut self, field: &str, holds: bool, rule: Rule) {
+        if !holds {
+            self.add(field, rule.message);
+        }
+    }
+
+    fn length(&mut self, field: &str, value: &str, min: usize, max: usize) {
+        let length = value.chars().count();
+        if length < min {
+            self.add(field, "must not be empty");
+        } else if length > max {
+            self.add(
+                field,
+                &format!("must have at most {max} characters, it has {length}"),
+            );
+        }
+    }
+
+    fn list(&mut self, field: &str, values: &[String], max_items: usize, max_length: usize) {
+        if values.len() > max_items {
+            self.add(
+                field,
+                &format!(
+                    "must have at most {max_items} items, it has {}",
+                    values.len()
+                ),
+            );
+        }
+        for (index, value) in values.iter().enumerate() {
+            self.length(&format!("{field}[{index}]"), value, 1, max_length);
+        }
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups
+            .iter()
+            .all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}

@@ -1,0 +1,120 @@
+//! Credential: what proves a Consumer.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use plugins::{ObjectName, SecretKeyRef};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// One secret or public key that proves a Consumer.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "postern.dev",
+    version = "v1alpha1",
+    kind = "Credential",
+    plural = "credentials",
+    namespaced,
+    shortname = "pcred",
+    category = "postern",
+    status = "CredentialStatus",
+    derive = "PartialEq",
+    doc = "One secret or public key that proves a Consumer.",
+    printcolumn(
+        name = "Consumer",
+        type_ = "string",
+        json_path = ".spec.consumerRef.name"
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Programmed\")].status"
+    ),
+    printcolumn(
+        name = "Secret",
+        type_ = "string",
+        json_path = ".status.secretName",
+        priority = 1
+    ),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[
+    schema::ONE_CREDENTIAL,
+    schema::TTL_OR_EXPIRY,
+    schema::TIME_ORDER,
+])))]
+pub struct CredentialSpec {
+    /// The Consumer, in the same namespace, that this proves.
+    pub consumer_ref: ObjectName,
+    /// Seconds from the object's creation until it counts no longer, 0 to 100000000; from files: from first sight. 0 or
+    /// absent: never expires. Excludes expiresAt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 100_000_000))]
+    pub ttl: Option<u32>,
+    /// Instant (RFC 3339) before which it does not count. Default: it counts at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::instant")]
+    pub not_before: Option<Time>,
+    /// Instant (RFC 3339) from which it counts no longer. Default: never. Excludes ttl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::instant")]
+    pub expires_at: Option<Time>,
+    /// Free labels for people; the gateway does not act on them; at most 64. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    pub tags: Vec<String>,
+    /// An API key, for keyAuth plugins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_auth: Option<KeyAuthCredential>,
+}
+
+/// Where an API key comes from. With neither field the controller generates a key of 32 characters into the entry "key"
+/// of a Secret that is named after the Credential and owned by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::SECRET_OR_HASH])))]
+pub struct KeyAuthCredential {
+    /// Entry of a Secret in the same namespace that holds the key. Excludes hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+    /// SHA-256 of the key, "sha256:" and 64 hexadecimal digits: the key itself is stored nowhere. Excludes secretRef.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), extend("x-kubernetes-validations" = schema::rules(&[schema::HASH])))]
+    pub hash: Option<String>,
+}
+
+/// What the gateway made of a Credential.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CredentialStatus {
+    /// Public identifier that the upstream is told (X-Credential-Identifier): the object's UID; from files a version 5
+    /// UUID of "postern.dev/credentials/NAMESPACE/NAME" in the URL namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub id: Option<String>,
+    /// Secret that holds a generated value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub secret_name: Option<String>,
+    /// Instant (RFC 3339) from which it counts no longer, from ttl or expiresAt; absent where it never expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::instant")]
+    pub expires_at: Option<Time>,
+    /// Accepted: the object is well formed and its key is free. ResolvedRefs: the Consumer and the Secret are there.
+    /// Programmed: the connected proxies know it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,143 @@
+//! Parts of the schemas that cannot be read off the types: CEL rules, lists with keys, instants.
+
+pub(crate) use plugins::schema::{Rule, rules};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+pub(crate) const NO_CONTROL: Rule = Rule {
+    cel: "!self.matches('[[:cntrl:]]')",
+    message: "must not contain control characters: it is sent in a header",
+};
+
+pub(crate) const UUID: Rule = Rule {
+    cel: "self.matches('^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$')",
+    message: "id must be a UUID such as 7bce93e1-0f3a-4c52-9e5b-2a36a6a7a0c1; leave it out to have one assigned",
+};
+
+pub(crate) const GROUPS: Rule = Rule {
+    cel: "self.all(group, !group.matches('[,[:cntrl:]]'))",
+    message: "groups must not contain commas or control characters: they are sent as one comma-separated header",
+};
+
+pub(crate) const ONE_CREDENTIAL: Rule = Rule {
+    cel: "has(self.keyAuth)",
+    message: "spec needs exactly one credential block: add keyAuth (keyAuth: {} generates a key)",
+};
+
+pub(crate) const TTL_OR_EXPIRY: Rule = Rule {
+    cel: "!(has(self.ttl) && has(self.expiresAt))",
+    message: "ttl and expiresAt exclude each other: remove one of them",
+};
+
+pub(crate) const TIME_ORDER: Rule = Rule {
+    cel: "!has(self.notBefore) || !has(self.expiresAt) || self.notBefore < self.expiresAt",
+    message: "notBefore must be earlier than expiresAt: move one of them",
+};
+
+pub(crate) const SECRET_OR_HASH: Rule = Rule {
+    cel: "!(has(self.secretRef) && has(self.hash))",
+    message: "keyAuth.secretRef and keyAuth.hash exclude each other: remove one of them, or both to have a key generated",
+};
+
+pub(crate) const HASH: Rule = Rule {
+    cel: "self.matches('^sha256:[0-9a-fA-F]{64}$')",
+    message: "hash must be \"sha256:\" and the 64 hexadecimal digits of the key's SHA-256",
+};
+
+pub(crate) const ONE_PLUGIN: Rule = Rule {
+    cel: "[has(self.keyAuth), has(self.acl)].exists_one(given, given)",
+    message: "spec needs exactly one plugin block: give one of keyAuth and acl, and make an AuthPlugin for each other",
+};
+
+pub(crate) const CONSUMER_TARGET: Rule = Rule {
+    cel: "has(self.acl) || !has(self.targetRefs) || !self.targetRefs.exists(target, target.kind == 'Consumer')",
+    message: "targetRefs: only acl may target a Consumer; target a route, a Service, a Gateway or a class instead",
+};
+
+pub(crate) const TARGET_KIND: Rule = Rule {
+    cel: "(self.group == 'gateway.networking.k8s.io' && self.kind in ['GatewayClass', 'Gateway', 'HTTPRoute', 'GRPCRoute']) \
+          || (self.group == 'networking.k8s.io' && self.kind in ['IngressClass', 'Ingress']) \
+          || (self.group == '' && self.kind == 'Service') \
+          || (self.group == 'postern.dev' && self.kind == 'Consumer')",
+    message: "group and kind must be one of: gateway.networking.k8s.io with GatewayClass, Gateway, HTTPRoute or GRPCRoute; \
+              networking.k8s.io with IngressClass or Ingress; \"\" with Service; postern.dev with Consumer",
+};
+
+pub(crate) const TARGET_SECTION: Rule = Rule {
+    cel: "!has(self.sectionName) || self.kind in ['Gateway', 'HTTPRoute', 'GRPCRoute']",
+    message: "sectionName names a listener of a Gateway or a rule of an HTTPRoute or GRPCRoute: remove it for other kinds",
+};
+
+pub(crate) const TARGET_NAMESPACE: Rule = Rule {
+    cel: "!has(self.namespace) || !(self.kind in ['GatewayClass', 'IngressClass'])",
+    message: "namespace: a GatewayClass or an IngressClass is in no namespace: remove it",
+};
+
+pub(crate) const SELECTOR: Rule = Rule {
+    cel: "has(self.selector) == (self.from == 'Selector')",
+    message: "consumers.selector goes with from: Selector: give both or neither",
+};
+
+pub(crate) const SELECTOR_VALUES: Rule = Rule {
+    cel: "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+    message: "values must be given with operator In and NotIn, and only with these",
+};
+
+/// An instant as the Kubernetes API writes it.
+pub(crate) fn instant(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time"})
+}
+
+/// Labels: names and values.
+pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 63},
+    })
+}
+
+/// Conditions, merged by type, as `meta/v1` defines them.
+pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "description": "One aspect of the state of the object.",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": {
+                    "description": "Which aspect: Accepted, ResolvedRefs, Programmed.",
+                    "type": "string",
+                    "maxLength": 316,
+                },
+                "status": {
+                    "description": "True, False or Unknown.",
+                    "type": "string",
+                    "enum": ["True", "False", "Unknown"],
+                },
+                "observedGeneration": {
+                    "description": "metadata.generation of the object that this was computed from.",
+                    "type": "integer",
+                    "format": "int64",
+                    "minimum": 0,
+                },
+                "lastTransitionTime": {
+                    "description": "When status last changed.",
+                    "type": "string",
+                    "format": "date-time",
+                },
+                "reason": {
+                    "description": "Why, as one word for programs.",
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": 1024,
+                    "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+                },
+                "message": {"description": "Why, for people.", "type": "string", "maxLength": 32768},
+            },
+        },
+    })
+}

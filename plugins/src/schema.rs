@@ -1,0 +1,46 @@
+//! Rules that a schema alone cannot express: written in CEL for the API server, and checked by the same words in Rust
+//! where no API server has seen the object.
+
+use serde_json::{Value, json};
+
+/// A CEL rule and what is said where it does not hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// The CEL expression; `self` is the value it stands at.
+    pub cel: &'static str,
+    /// What is wrong, and the remedy.
+    pub message: &'static str,
+}
+
+/// The value of a schema's `x-kubernetes-validations`.
+#[must_use]
+pub fn rules(rules: &[Rule]) -> Value {
+    rules
+        .iter()
+        .map(|rule| json!({"rule": rule.cel, "message": rule.message}))
+        .collect()
+}
+
+/// Key names are header names too.
+pub(crate) const KEY_NAMES: Rule = Rule {
+    cel: "self.all(name, name.matches('^[A-Za-z0-9!#$%&*+.^_`|~-]+$'))",
+    message: "keyNames must hold only characters of header names: letters, digits and !#$%&*+-.^_`|~ (no blanks)",
+};
+
+/// Otherwise no request could ever pass.
+pub(crate) const KEY_PLACES: Rule = Rule {
+    cel: "self.keyInHeader || self.keyInQuery || self.keyInBody",
+    message: "keyAuth searches nowhere: set at least one of keyInHeader, keyInQuery and keyInBody to true",
+};
+
+/// The realm becomes a quoted string of a header.
+pub(crate) const REALM: Rule = Rule {
+    cel: "self.matches('^[ -~]+$')",
+    message: "realm must hold only printable ASCII characters",
+};
+
+/// An acl that says both or nothing has no meaning.
+pub(crate) const ALLOW_XOR_DENY: Rule = Rule {
+    cel: "(has(self.allow) && size(self.allow) > 0) != (has(self.deny) && size(self.deny) > 0)",
+    message: "acl needs exactly one of allow and deny: list the groups in one of them and remove the other",
+};
