@@ -1,33 +1,30 @@
 //! Consumers and credentials, as the proxy holds them: written by the one task that takes snapshots in, read by every
 //! worker without a lock.
+//!
+//! Both tables are spread over [`SHARDS`] shards. A shard never changes; a change builds a new one and swaps it in, so a
+//! reader sees a shard before or after a change and never waits. What a look-up returns is a copy of its own: nothing
+//! that workers share is counted up or down on behalf of a request.
 
-use std::sync::Arc;
+mod consumers;
+mod keys;
+mod names;
 
-/// A set of namespaces whose credentials a plugin honours. Cheap to test.
-#[derive(Debug, Clone, Default)]
-pub struct Namespaces(Arc<[Box<str>]>);
+use std::hash::{BuildHasher, RandomState};
 
-impl Namespaces {
-    /// From sorted names.
-    #[must_use]
-    pub fn new(names: impl IntoIterator<Item = Box<str>>) -> Self {
-        Self(names.into_iter().collect())
-    }
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use parking_lot::Mutex;
 
-    /// Whether `name` is one of them.
-    #[must_use]
-    pub fn contains(&self, name: &str) -> bool {
-        self.0.iter().any(|own| **own == *name)
-    }
-}
+pub use consumers::{ConsumerRef, NewConsumer};
+pub use keys::{CredentialId, KeySlot, NewKey};
+pub use names::{KeyId, Namespaces};
 
-/// A Consumer.
-#[derive(Debug, Clone)]
-pub struct ConsumerRef;
+use consumers::{ConsumerChange, ConsumerShard};
+use keys::{KeyChange, KeyShard};
+use names::Interner;
 
-/// A credential's public identifier (`X-Credential-Identifier`).
-#[derive(Debug, Clone)]
-pub struct CredentialId;
+/// How many shards each table has; as many as a snapshot has buckets.
+pub const SHARDS: usize = 4096;
 
 /// What became of the look-up of an API key.
 #[derive(Debug)]
@@ -43,26 +40,229 @@ pub enum KeyLookup {
     Unknown,
     /// It is there, but no longer or not yet in force.
     OutOfTime,
-    /// Two of the namespaces know it: refused, so that no tenant can pose as another.
+    /// Two credentials of these namespaces are in force for it: refused, so that no tenant can pose as another.
     Ambiguous,
     /// Its Consumer does not exist.
     NoConsumer,
 }
 
 /// Consumers and credentials.
-#[derive(Debug, Default)]
-pub struct Directory {}
+pub struct Directory {
+    keys: Box<[ArcSwap<KeyShard>]>,
+    consumers: Box<[ArcSwap<ConsumerShard>]>,
+    namespaces: Mutex<Interner>,
+    /// Places digests in shards. Random, because a digest in a manifest may be chosen by whoever writes it.
+    placement: RandomState,
+}
 
-impl Directory {
-    /// Looks an API key up by the SHA-256 of it.
-    #[must_use]
-    pub fn api_key(&self, _digest: &[u8; 32], _namespaces: &Namespaces, _now: i64) -> KeyLookup {
-        KeyLookup::Unknown
-    }
-
-    /// The Consumer of a key "Consumer/<namespace>/<name>".
-    #[must_use]
-    pub fn consumer(&self, _key: &str) -> Option<ConsumerRef> {
-        None
+impl Default for Directory {
+    fn default() -> Self {
+        let (keys, consumers) = (std::sync::Arc::default(), std::sync::Arc::default());
+        Self {
+            keys: (0..SHARDS)
+                .map(|_| ArcSwap::new(std::sync::Arc::clone(&keys)))
+                .collect(),
+            consumers: (0..SHARDS)
+                .map(|_| ArcSwap::new(std::sync::Arc::clone(&consumers)))
+                .collect(),
+            namespaces: Mutex::default(),
+            placement: RandomState::new(),
+        }
     }
 }
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Directory")
+    }
+}
+
+/// What to change in a [`Directory`].
+#[derive(Debug, Default)]
+pub struct Changes {
+    keys: Vec<(KeySlot, KeyChange)>,
+    consumers: Vec<(KeyId, ConsumerChange)>,
+}
+
+impl Changes {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len() + self.consumers.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.consumers.is_empty()
+    }
+
+    /// Takes away the credential `id`, which was put at `slot`.
+    pub fn remove_key(&mut self, id: KeyId, slot: KeySlot) {
+        self.keys.push((slot, KeyChange::Remove(id)));
+    }
+
+    /// Puts a Consumer, in place of what was under its key.
+    pub fn put_consumer(&mut self, id: KeyId, consumer: NewConsumer) {
+        self.consumers.push((id, ConsumerChange::Put(consumer)));
+    }
+
+    /// Takes away the Consumer `id`.
+    pub fn remove_consumer(&mut self, id: KeyId) {
+        self.consumers.push((id, ConsumerChange::Remove));
+    }
+}
+
+impl Directory {
+    /// A set of namespaces whose credentials a plugin honours, as [`Directory::api_key`] takes it. It fits this directory
+    /// only.
+    #[must_use]
+    pub fn namespaces<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Namespaces {
+        let mut interner = self.namespaces.lock();
+        Namespaces::new(names.into_iter().map(|name| interner.id(name)).collect())
+    }
+
+    /// Looks an API key up by the SHA-256 of it. `now` is in seconds since 1970.
+    #[must_use]
+    pub fn api_key(&self, digest: &[u8; 32], namespaces: &Namespaces, now: i64) -> KeyLookup {
+        let slot = self.slot(digest);
+        let Some(shard) = self.keys.get(slot.shard()) else {
+            return KeyLookup::Unknown;
+        };
+        let shard = shard.load();
+        let mut found = None;
+        let mut out_of_time = false;
+        for entry in shard
+            .matches(slot, digest)
+            .filter(|entry| namespaces.contains(entry.namespace))
+        {
+            if !entry.in_force(now) {
+                out_of_time = true;
+            } else if found.replace(entry).is_some() {
+                return KeyLookup::Ambiguous;
+            }
+        }
+        let Some(entry) = found else {
+            return if out_of_time {
+                KeyLookup::OutOfTime
+            } else {
+                KeyLookup::Unknown
+            };
+        };
+        let consumers = self
+            .consumers
+            .get(entry.consumer.shard())
+            .map(ArcSwap::load);
+        match consumers
+            .as_ref()
+            .and_then(|shard| shard.find(&entry.consumer, Some(&entry.id)))
+        {
+            Some(consumer) => KeyLookup::Found {
+                credential: consumer.credential(),
+                consumer,
+            },
+            None => KeyLookup::NoConsumer,
+        }
+    }
+
+    /// The Consumer of a key "Consumer/<namespace>/<name>" ([`KeyId::of`], computed when the handler is built).
+    #[must_use]
+    pub fn consumer(&self, key: &KeyId) -> Option<ConsumerRef> {
+        self.consumers.get(key.shard())?.load().find(key, None)
+    }
+
+    /// Puts a credential, in place of the one with the same key and digest; where the digest of a credential changes,
+    /// its old place is to be removed with [`Changes::remove_key`]. Returns that place.
+    pub fn put_key(&self, changes: &mut Changes, key: &NewKey<'_>) -> KeySlot {
+        let slot = self.slot(&key.digest);
+        let namespace = self.namespaces.lock().id(key.namespace);
+        changes
+            .keys
+            .push((slot, KeyChange::Put(keys::Entry::new(key, namespace))));
+        slot
+    }
+
+    /// Makes changes, a shard at a time. Later changes of one thing win over earlier ones. Only one writer at a time.
+    pub fn apply(&self, changes: Changes) {
+        let Changes {
+            mut keys,
+            mut consumers,
+        } = changes;
+        // Stable: later changes of one thing stay behind earlier ones.
+        keys.sort_by_key(|(slot, _)| slot.shard());
+        for group in keys.chunk_by(|(a, _), (b, _)| a.shard() == b.shard()) {
+            if let Some(shard) = group
+                .first()
+                .and_then(|(slot, _)| self.keys.get(slot.shard()))
+            {
+                let changed = shard.load().changed(group);
+                shard.store(std::sync::Arc::new(changed));
+            }
+        }
+        consumers.sort_by_key(|(id, _)| id.shard());
+        for group in consumers.chunk_by(|(a, _), (b, _)| a.shard() == b.shard()) {
+            if let Some(shard) = group
+                .first()
+                .and_then(|(id, _)| self.consumers.get(id.shard()))
+            {
+                let changed = shard.load().changed(group);
+                shard.store(std::sync::Arc::new(changed));
+            }
+        }
+    }
+
+    /// How many credentials and Consumers there are.
+    #[must_use]
+    pub fn len(&self) -> (usize, usize) {
+        (
+            self.keys.iter().map(|shard| shard.load().len()).sum(),
+            self.consumers.iter().map(|shard| shard.load().len()).sum(),
+        )
+    }
+
+    /// Whether there is nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == (0, 0)
+    }
+
+    fn slot(&self, digest: &[u8; 32]) -> KeySlot {
+        KeySlot::new(self.placement.hash_one(digest))
+    }
+}
+
+/// The SHA-256 of an API key, by which [`Directory::api_key`] knows it.
+#[must_use]
+pub fn digest_of(api_key: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    let full = digest::digest(&digest::SHA256, api_key);
+    for (to, from) in out.iter_mut().zip(full.as_ref()) {
+        *to = *from;
+    }
+    out
+}
+
+/// The place of `rank` among `len` sorted, evenly spread ranks: a window that holds it if it is there.
+fn window(len: usize, rank: u32, at: impl Fn(usize) -> Option<u32>) -> std::ops::Range<usize> {
+    const REACH: usize = 16;
+    let guess = usize::try_from((u64::from(rank) * len as u64) >> 32).unwrap_or(0);
+    let (low, high) = (
+        guess.saturating_sub(REACH),
+        guess.saturating_add(REACH).min(len),
+    );
+    // Strictly beyond on both sides, or the end: equal ranks may go on outside.
+    let low = if low == 0 || at(low).is_some_and(|found| found < rank) {
+        low
+    } else {
+        0
+    };
+    let high = if high == len || at(high).is_some_and(|found| found > rank) {
+        high
+    } else {
+        len
+    };
+    low..high
+}
+
+#[cfg(test)]
+mod tests;
