@@ -1,1 +1,3 @@
-//! stub
+//! Postern's control plane.
+
+pub mod publish;
