@@ -4,8 +4,12 @@
 //! The way of a change: `source` (gRPC, or in-process) -> `state` (decode, build what changed) -> swap [`runtime::Runtime`]
 //! -> last-good file -> acknowledge.
 
+mod http;
 mod limits;
+pub mod metrics;
 pub mod options;
+mod record;
+mod router;
 pub mod runtime;
 
 pub use options::{ControllerOptions, Options, Source};
