@@ -1,7 +1,6 @@
 //! The API server's checks once more, for objects that come from files.
 
-use plugins::Problem;
-use plugins::schema::Rule;
+use plugins::{Problem, Problems};
 
 use crate::schema;
 use crate::{
@@ -14,7 +13,7 @@ impl ConsumerSpec {
     /// Values that the API server's schema refuses.
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
-        let mut found = Found::default();
+        let mut found = Problems::default();
         for (field, value) in [("username", &self.username), ("customId", &self.custom_id)] {
             if let Some(value) = value {
                 found.length(field, value, 1, 253);
@@ -28,10 +27,10 @@ impl ConsumerSpec {
         if let Some(id) = &self.id {
             found.rule("id", is_uuid(id), schema::UUID);
         }
-        found.list("groups", &self.groups, 64, 128);
+        found.items("groups", &self.groups, 0, 64, 128);
         let sendable = |group: &String| !group.chars().any(|c| c == ',' || c.is_control());
         found.rule("groups", self.groups.iter().all(sendable), schema::GROUPS);
-        found.list("tags", &self.tags, TAGS, 128);
+        found.items("tags", &self.tags, 0, TAGS, 128);
         found.0
     }
 }
@@ -40,7 +39,7 @@ impl CredentialSpec {
     /// Values that the API server's schema refuses.
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
-        let mut found = Found::default();
+        let mut found = Problems::default();
         found.length("consumerRef.name", &self.consumer_ref.name, 1, 253);
         if self.ttl.is_some_and(|ttl| ttl > 100_000_000) {
             found.add("ttl", "must be at most 100000000 seconds; 0, or no ttl, for a credential that never expires");
@@ -55,7 +54,7 @@ impl CredentialSpec {
             _ => true,
         };
         found.rule("", ordered, schema::TIME_ORDER);
-        found.list("tags", &self.tags, TAGS, 128);
+        found.items("tags", &self.tags, 0, TAGS, 128);
         found.rule("", self.key_auth.is_some(), schema::ONE_CREDENTIAL);
         if let Some(key_auth) = &self.key_auth {
             found.rule(
@@ -79,7 +78,7 @@ impl AuthPluginSpec {
     /// Values that the API server's schema refuses, those of the plugin's own block included.
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
-        let mut found = Found::default();
+        let mut found = Problems::default();
         let configs = self.configs();
         found.rule("", configs.len() == 1, schema::ONE_PLUGIN);
         if self.target_refs.len() > 16 {
@@ -112,7 +111,7 @@ impl AuthPluginSpec {
         found.0
     }
 
-    fn check_namespaces(&self, found: &mut Found) {
+    fn check_namespaces(&self, found: &mut Problems) {
         let consumers = &self.consumers;
         let selects = consumers.from == NamespacesFrom::Selector;
         found.rule(
@@ -156,7 +155,7 @@ impl AuthPluginSpec {
                 schema::SELECTOR_VALUES,
             );
             if requirement.values.len() > 16 {
-                found.add(&format!("{field}.values"), "must have at most 16 items");
+                found.add(format!("{field}.values"), "must have at most 16 items");
             }
             for (index, value) in requirement.values.iter().enumerate() {
                 found.length(&format!("{field}.values[{index}]"), value, 0, 63);
@@ -166,7 +165,7 @@ impl AuthPluginSpec {
 }
 
 impl TargetRef {
-    fn check(&self, field: &str, found: &mut Found) {
+    fn check(&self, field: &str, found: &mut Problems) {
         let known = match self.group.as_str() {
             "gateway.networking.k8s.io" => {
                 matches!(
@@ -198,51 +197,6 @@ impl TargetRef {
         }
         if let Some(section) = &self.section_name {
             found.length(&format!("{field}.sectionName"), section, 1, 253);
-        }
-    }
-}
-
-#[derive(Default)]
-struct Found(Vec<Problem>);
-
-impl Found {
-    fn add(&mut self, field: &str, message: &str) {
-        self.0.push(Problem {
-            field: field.to_owned(),
-            message: message.to_owned(),
-        });
-    }
-
-    fn rule(&mut self, field: &str, holds: bool, rule: Rule) {
-        if !holds {
-            self.add(field, rule.message);
-        }
-    }
-
-    fn length(&mut self, field: &str, value: &str, min: usize, max: usize) {
-        let length = value.chars().count();
-        if length < min {
-            self.add(field, "must not be empty");
-        } else if length > max {
-            self.add(
-                field,
-                &format!("must have at most {max} characters, it has {length}"),
-            );
-        }
-    }
-
-    fn list(&mut self, field: &str, values: &[String], max_items: usize, max_length: usize) {
-        if values.len() > max_items {
-            self.add(
-                field,
-                &format!(
-                    "must have at most {max_items} items, it has {}",
-                    values.len()
-                ),
-            );
-        }
-        for (index, value) in values.iter().enumerate() {
-            self.length(&format!("{field}[{index}]"), value, 1, max_length);
         }
     }
 }

@@ -5,7 +5,10 @@
 //! included. Objects that come from files have seen no API server: [`ConsumerSpec::check`], [`CredentialSpec::check`] and
 //! [`AuthPluginSpec::check`] refuse the same values with the same words.
 
-#![expect(clippy::duplicated_attributes, reason = "each printer column names its type")]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column names its type"
+)]
 
 mod auth_plugin;
 mod check;

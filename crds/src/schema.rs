@@ -10,12 +10,12 @@ pub(crate) const NO_CONTROL: Rule = Rule {
 
 pub(crate) const UUID: Rule = Rule {
     cel: "self.matches('^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$')",
-    message: "id must be a UUID such as 7bce93e1-0f3a-4c52-9e5b-2a36a6a7a0c1; leave it out to have one assigned",
+    message: "must be a UUID such as 7bce93e1-0f3a-4c52-9e5b-2a36a6a7a0c1; leave it out to have one assigned",
 };
 
 pub(crate) const GROUPS: Rule = Rule {
     cel: "self.all(group, !group.matches('[,[:cntrl:]]'))",
-    message: "groups must not contain commas or control characters: they are sent as one comma-separated header",
+    message: "must not contain commas or control characters: they are sent as one comma-separated header",
 };
 
 pub(crate) const ONE_CREDENTIAL: Rule = Rule {
@@ -40,7 +40,7 @@ pub(crate) const SECRET_OR_HASH: Rule = Rule {
 
 pub(crate) const HASH: Rule = Rule {
     cel: "self.matches('^sha256:[0-9a-fA-F]{64}$')",
-    message: "hash must be \"sha256:\" and the 64 hexadecimal digits of the key's SHA-256",
+    message: "must be \"sha256:\" and the 64 hexadecimal digits of the key's SHA-256",
 };
 
 pub(crate) const ONE_PLUGIN: Rule = Rule {
@@ -79,7 +79,7 @@ pub(crate) const SELECTOR: Rule = Rule {
 
 pub(crate) const SELECTOR_VALUES: Rule = Rule {
     cel: "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
-    message: "values must be given with operator In and NotIn, and only with these",
+    message: "values goes with operator In and NotIn, and only with these: give it there, remove it elsewhere",
 };
 
 /// An instant as the Kubernetes API writes it.

@@ -55,7 +55,9 @@ impl<B: RequestBody> Exchange<'_, B> {
     /// Puts another body in place and makes the framing headers fit it.
     pub fn replace_body(&mut self, body: Bytes) {
         self.head.headers.remove(http::header::TRANSFER_ENCODING);
-        self.head.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        self.head
+            .headers
+            .insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         self.body.replace(body);
     }
 }
@@ -71,6 +73,8 @@ pub struct Caller {
     pub anonymous: bool,
     /// Do not tell the upstream the groups.
     pub hide_groups: bool,
+    /// The challenge of a plugin that let the request pass unauthenticated, for one that then asks who calls.
+    pub challenge: Option<HeaderValue>,
 }
 
 impl Caller {
@@ -130,7 +134,9 @@ impl Handler {
     /// The configuration does not hold together; the proxy refuses the plugin and closes its routes.
     pub fn build(config: Config, context: BuildContext<'_>) -> Result<Self, String> {
         match config {
-            Config::KeyAuth(config) => key_auth::handler::Handler::build(config, context).map(Self::KeyAuth),
+            Config::KeyAuth(config) => {
+                key_auth::handler::Handler::build(config, context).map(Self::KeyAuth)
+            }
             Config::Acl(config) => acl::handler::Handler::build(config, context).map(Self::Acl),
         }
     }

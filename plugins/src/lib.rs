@@ -9,6 +9,7 @@
 
 pub mod acl;
 pub mod key_auth;
+mod problem;
 mod registry;
 pub mod schema;
 mod types;
@@ -16,7 +17,13 @@ mod types;
 #[cfg(feature = "handlers")]
 pub mod directory;
 #[cfg(feature = "handlers")]
+pub mod fields;
+#[cfg(feature = "handlers")]
 pub mod handler;
 
-pub use registry::{Config, ConfigError, Problem, Type};
+#[cfg(all(test, feature = "handlers"))]
+mod stage;
+
+pub use problem::{Problem, Problems};
+pub use registry::{Config, ConfigError, Type};
 pub use types::{ObjectName, SecretKeyRef};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, acl, key_auth};
+use crate::{ObjectName, Problem, acl, key_auth};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -75,28 +75,6 @@ pub enum ConfigError {
         /// What does not fit.
         source: serde_json::Error,
     },
-}
-
-/// A value that a configuration must not have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}{separator}{message}", separator = if field.is_empty() { "" } else { ": " })]
-pub struct Problem {
-    /// Path of the field within what was checked, "keyNames[1]"; empty where it is about the whole.
-    pub field: String,
-    /// What is wrong with it, and what would be right.
-    pub message: String,
-}
-
-impl Problem {
-    /// The same problem, seen from the object around it: `parent` becomes the head of the path.
-    #[must_use]
-    pub fn within(mut self, parent: &str) -> Self {
-        self.field = match self.field.as_str() {
-            "" => parent.to_owned(),
-            field => format!("{parent}.{field}"),
-        };
-        self
-    }
 }
 
 impl Config {

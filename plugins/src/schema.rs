@@ -23,8 +23,8 @@ pub fn rules(rules: &[Rule]) -> Value {
 
 /// Key names are header names too.
 pub(crate) const KEY_NAMES: Rule = Rule {
-    cel: "self.all(name, name.matches('^[A-Za-z0-9!#$%&*+.^_`|~-]+$'))",
-    message: "keyNames must hold only characters of header names: letters, digits and !#$%&*+-.^_`|~ (no blanks)",
+    cel: "self.all(name, name.matches(\"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$\"))",
+    message: "may hold only characters of header names: letters, digits and !#$%&'*+-.^_`|~ (no blanks)",
 };
 
 /// Otherwise no request could ever pass.
@@ -36,7 +36,7 @@ pub(crate) const KEY_PLACES: Rule = Rule {
 /// The realm becomes a quoted string of a header.
 pub(crate) const REALM: Rule = Rule {
     cel: "self.matches('^[ -~]+$')",
-    message: "realm must hold only printable ASCII characters",
+    message: "may hold only printable ASCII characters",
 };
 
 /// An acl that says both or nothing has no meaning.

@@ -3,10 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Problem, schema};
+use crate::{Problem, Problems, schema};
 
 #[cfg(feature = "handlers")]
 pub mod handler;
+#[cfg(all(test, feature = "handlers"))]
+mod tests;
 
 /// Lets only some groups of Consumers pass. Exactly one of `allow` and `deny`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +31,14 @@ impl Config {
     /// See [`crate::Config::check`].
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
-        Vec::new()
+        let mut problems = Problems::default();
+        problems.items("allow", &self.allow, 0, 64, 128);
+        problems.items("deny", &self.deny, 0, 64, 128);
+        problems.rule(
+            "",
+            self.allow.is_empty() != self.deny.is_empty(),
+            schema::ALLOW_XOR_DENY,
+        );
+        problems.0
     }
 }

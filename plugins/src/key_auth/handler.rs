@@ -1,18 +1,422 @@
 //! What it does to a request.
 
+use std::borrow::Cow;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request};
+
 use super::Config;
-use crate::handler::{BuildContext, Exchange, RequestBody, Verdict};
+use crate::directory::{KeyId, KeyLookup, Namespaces, digest_of};
+use crate::fields::{self, Field, Format, Unreadable};
+use crate::handler::{BodyError, BuildContext, Exchange, Refusal, RequestBody, Verdict};
 
 /// Ready to run.
 #[derive(Debug)]
-pub struct Handler {}
+pub struct Handler {
+    names: Box<[Name]>,
+    in_header: bool,
+    in_query: bool,
+    in_body: bool,
+    hide: bool,
+    run_on_preflight: bool,
+    max_body_bytes: usize,
+    challenge: HeaderValue,
+    namespaces: Namespaces,
+    anonymous: Option<Anonymous>,
+}
+
+/// A name that may hold the key.
+#[derive(Debug)]
+struct Name {
+    text: Box<str>,
+    header: HeaderName,
+    /// The name with `-` for `_`, where it has any: many clients and proxies do not pass on headers with `_`.
+    hyphened: Option<HeaderName>,
+}
+
+#[derive(Debug)]
+struct Anonymous {
+    key: KeyId,
+    name: Box<str>,
+}
+
+/// What was presented under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presented {
+    /// A key, by its SHA-256.
+    Key([u8; 32]),
+    /// An empty text.
+    Empty,
+    /// Several values.
+    Repeated,
+}
+
+impl Presented {
+    fn of(value: &[u8]) -> Self {
+        if value.is_empty() {
+            Self::Empty
+        } else {
+            Self::Key(digest_of(value))
+        }
+    }
+}
+
+/// What ends the search under a name.
+enum Place {
+    Presented(Presented),
+    /// There is something, but no text: nothing else is searched under this name.
+    NotText,
+    Absent,
+}
+
+impl Place {
+    fn of(field: &Field<'_>) -> Self {
+        match field {
+            Field::Absent => Self::Absent,
+            Field::NotText => Self::NotText,
+            Field::Text(text) => Self::Presented(Presented::of(text)),
+            Field::Repeated => Self::Presented(Presented::Repeated),
+        }
+    }
+}
+
+/// Why nobody is authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    NoKey,
+    Repeated,
+    Unknown,
+    OutOfTime,
+    Ambiguous,
+    NoConsumer,
+    TooManyFields,
+    BodyTooLong,
+    BodyIncomplete,
+    NotRewritten,
+}
+
+impl From<Unreadable> for Failure {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Malformed => Self::NoKey,
+            Unreadable::TooMany => Self::TooManyFields,
+        }
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLong => Self::BodyTooLong,
+            BodyError::Incomplete => Self::BodyIncomplete,
+        }
+    }
+}
+
+impl Failure {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::NoKey => "no_key",
+            Self::Repeated => "duplicate_key",
+            Self::Unknown => "unknown_key",
+            Self::OutOfTime => "out_of_time",
+            Self::Ambiguous => "ambiguous_key",
+            Self::NoConsumer => "no_consumer",
+            Self::TooManyFields => "too_many_fields",
+            Self::BodyTooLong => "body_too_long",
+            Self::BodyIncomplete => "body_incomplete",
+            Self::NotRewritten => "not_rewritten",
+        }
+    }
+
+    /// The reason where the anonymous Consumer takes over; None where it does not, because the request itself is at fault.
+    const fn anonymous_reason(self) -> Option<&'static str> {
+        match self {
+            Self::NoKey => Some("anonymous"),
+            Self::Repeated => Some("anonymous_duplicate_key"),
+            Self::Unknown => Some("anonymous_unknown_key"),
+            Self::OutOfTime => Some("anonymous_out_of_time"),
+            Self::Ambiguous => Some("anonymous_ambiguous_key"),
+            Self::NoConsumer => Some("anonymous_no_consumer"),
+            Self::TooManyFields | Self::BodyTooLong | Self::BodyIncomplete | Self::NotRewritten => {
+                None
+            }
+        }
+    }
+
+    const fn answer(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoKey => (StatusCode::UNAUTHORIZED, "No API key found in request"),
+            Self::Repeated => (StatusCode::UNAUTHORIZED, "Duplicate API key found"),
+            Self::Unknown | Self::OutOfTime | Self::Ambiguous | Self::NoConsumer => {
+                (StatusCode::UNAUTHORIZED, "Unauthorized")
+            }
+            Self::TooManyFields => (
+                StatusCode::BAD_REQUEST,
+                "Too many parameters or body fields",
+            ),
+            Self::BodyTooLong => (StatusCode::PAYLOAD_TOO_LARGE, "Request body too large"),
+            Self::BodyIncomplete => (StatusCode::BAD_REQUEST, "Request body incomplete"),
+            Self::NotRewritten => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "An unexpected error occurred",
+            ),
+        }
+    }
+}
 
 impl Handler {
-    pub(crate) fn build(_config: Config, _context: BuildContext<'_>) -> Result<Self, String> {
-        Ok(Self {})
+    pub(crate) fn build(config: Config, context: BuildContext<'_>) -> Result<Self, String> {
+        if let Some(problem) = config.check().first() {
+            return Err(problem.to_string());
+        }
+        let anonymous = config.anonymous.map(|reference| {
+            let key = context
+                .anonymous
+                .ok_or("anonymous: the snapshot does not say which Consumer it is")?;
+            Ok::<_, &str>(Anonymous {
+                key: KeyId::of(key),
+                name: reference.name.into(),
+            })
+        });
+        Ok(Self {
+            names: config
+                .key_names
+                .iter()
+                .map(|name| Name::new(name))
+                .collect::<Result<_, _>>()?,
+            in_header: config.key_in_header,
+            in_query: config.key_in_query,
+            in_body: config.key_in_body,
+            hide: config.hide_credentials,
+            run_on_preflight: config.run_on_preflight,
+            max_body_bytes: config.max_body_bytes as usize,
+            challenge: challenge(config.realm.as_deref())?,
+            namespaces: context.namespaces,
+            anonymous: anonymous.transpose()?,
+        })
     }
 
-    pub(crate) async fn request<B: RequestBody>(&self, _exchange: &mut Exchange<'_, B>) -> Verdict {
-        Verdict::Continue("ok")
+    pub(crate) async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
+        if !self.run_on_preflight && exchange.head.method == Method::OPTIONS {
+            exchange
+                .caller
+                .challenge
+                .get_or_insert_with(|| self.challenge.clone());
+            return Verdict::Continue("preflight");
+        }
+        if self.anonymous.is_some() && exchange.caller.is_authenticated() {
+            return Verdict::Continue("already_authenticated");
+        }
+        match self.authenticate(exchange).await {
+            Ok(()) => Verdict::Continue("ok"),
+            Err(failure) => self.fail(exchange, failure),
+        }
     }
+
+    async fn authenticate<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Result<(), Failure> {
+        let (name, presented) = self.search(exchange).await?.ok_or(Failure::NoKey)?;
+        if self.hide {
+            self.hide(exchange, name).await?;
+        }
+        let digest = match presented {
+            Presented::Key(digest) => digest,
+            Presented::Empty => return Err(Failure::NoKey),
+            Presented::Repeated => return Err(Failure::Repeated),
+        };
+        match exchange
+            .directory
+            .api_key(&digest, &self.namespaces, exchange.now)
+        {
+            KeyLookup::Found {
+                consumer,
+                credential,
+            } => {
+                exchange.caller.consumer = Some(consumer);
+                exchange.caller.credential = Some(credential);
+                exchange.caller.anonymous = false;
+                Ok(())
+            }
+            KeyLookup::Unknown => Err(Failure::Unknown),
+            KeyLookup::OutOfTime => Err(Failure::OutOfTime),
+            KeyLookup::Ambiguous => Err(Failure::Ambiguous),
+            KeyLookup::NoConsumer => Err(Failure::NoConsumer),
+        }
+    }
+
+    /// The first name that holds a value in any place, and that value.
+    async fn search<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Result<Option<(&Name, Presented)>, Failure> {
+        let mut body: Option<std::vec::IntoIter<Place>> = None;
+        for (index, name) in self.names.iter().enumerate() {
+            if self.in_header
+                && let Some(presented) = name.in_headers(&exchange.head.headers)
+            {
+                return Ok(Some((name, presented)));
+            }
+            let mut place = match exchange.head.uri.query() {
+                Some(query) if self.in_query => Place::of(&fields::in_query(query, &name.text)?),
+                _ => Place::Absent,
+            };
+            if self.in_body && matches!(place, Place::Absent) {
+                let places = match &mut body {
+                    Some(places) => places,
+                    // The places from this name on; earlier ones had something else.
+                    None => body.insert(self.in_body(exchange, index).await?.into_iter()),
+                };
+                place = places.next().unwrap_or(Place::Absent);
+            } else if let Some(places) = &mut body {
+                places.next();
+            }
+            if let Place::Presented(presented) = place {
+                return Ok(Some((name, presented)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the body holds under each name from the one at `first` on.
+    async fn in_body<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+        first: usize,
+    ) -> Result<Vec<Place>, Failure> {
+        let Some(format) = Format::of(&exchange.head.headers) else {
+            return Ok(Vec::new());
+        };
+        let body = exchange.body.buffer(self.max_body_bytes).await?;
+        let names: Vec<&str> = self
+            .names
+            .iter()
+            .skip(first)
+            .map(|name| &*name.text)
+            .collect();
+        match format.find(&body, &names) {
+            Ok(fields) => Ok(fields.iter().map(Place::of).collect()),
+            Err(Unreadable::Malformed) => Ok(Vec::new()),
+            Err(Unreadable::TooMany) => Err(Failure::TooManyFields),
+        }
+    }
+
+    /// Removes what stands under the name that supplied the key, in all places.
+    async fn hide<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+        name: &Name,
+    ) -> Result<(), Failure> {
+        for header in std::iter::once(&name.header).chain(&name.hyphened) {
+            exchange.head.headers.remove(header);
+        }
+        hide_in_query(exchange.head, &name.text)?;
+        if self.in_body
+            && let Some(format) = Format::of(&exchange.head.headers)
+        {
+            let body = exchange.body.buffer(self.max_body_bytes).await?;
+            match format.without(&body, &name.text) {
+                Ok(Some(rest)) => exchange.replace_body(rest.into()),
+                Ok(None) | Err(Unreadable::Malformed) => {}
+                Err(Unreadable::TooMany) => return Err(Failure::TooManyFields),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the anonymous Consumer take over, or refuses.
+    fn fail<B>(&self, exchange: &mut Exchange<'_, B>, failure: Failure) -> Verdict {
+        if let (Some(anonymous), Some(reason)) = (&self.anonymous, failure.anonymous_reason()) {
+            let Some(consumer) = exchange.directory.consumer(&anonymous.key) else {
+                let name = &anonymous.name;
+                return Verdict::Refuse(Refusal {
+                    status: StatusCode::INTERNAL_SERVER_ERROR,
+                    message: Cow::Owned(format!(
+                        "anonymous consumer {name} is configured but doesn't exist"
+                    )),
+                    challenge: None,
+                    reason: "anonymous_missing",
+                });
+            };
+            exchange.caller.consumer = Some(consumer);
+            exchange.caller.credential = None;
+            exchange.caller.anonymous = true;
+            return Verdict::Continue(reason);
+        }
+        let (status, message) = failure.answer();
+        Verdict::Refuse(Refusal {
+            status,
+            message: Cow::Borrowed(message),
+            challenge: (status == StatusCode::UNAUTHORIZED).then(|| self.challenge.clone()),
+            reason: failure.reason(),
+        })
+    }
+}
+
+impl Name {
+    fn new(text: &str) -> Result<Self, String> {
+        let header = |text: &str| {
+            HeaderName::from_bytes(text.as_bytes())
+                .map_err(|_| format!("keyNames: {text:?} is no name of a header"))
+        };
+        let hyphened = text
+            .contains('_')
+            .then(|| header(&text.replace('_', "-")))
+            .transpose()?;
+        Ok(Self {
+            text: text.into(),
+            header: header(text)?,
+            hyphened,
+        })
+    }
+
+    fn in_headers(&self, headers: &HeaderMap) -> Option<Presented> {
+        let mut values = headers.get_all(&self.header).iter();
+        let mut first = values.next();
+        let mut more = values.next().is_some();
+        if let Some(hyphened) = &self.hyphened {
+            for value in headers.get_all(hyphened) {
+                more |= first.replace(value).is_some();
+            }
+        }
+        let first = first?;
+        Some(if more {
+            Presented::Repeated
+        } else {
+            Presented::of(first.as_bytes())
+        })
+    }
+}
+
+fn hide_in_query(head: &mut request::Parts, name: &str) -> Result<(), Failure> {
+    let Some(rest) = head
+        .uri
+        .query()
+        .and_then(|query| fields::query_without(query, name))
+    else {
+        return Ok(());
+    };
+    let path = head.uri.path();
+    let target = if rest.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{rest}")
+    };
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    // What was there is taken out of a target that was valid, so that the rest is too.
+    parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|_| Failure::NotRewritten)?);
+    head.uri = Uri::from_parts(parts).map_err(|_| Failure::NotRewritten)?;
+    Ok(())
+}
+
+/// The challenge, with the realm as a quoted string.
+fn challenge(realm: Option<&str>) -> Result<HeaderValue, String> {
+    let Some(realm) = realm else {
+        return Ok(HeaderValue::from_static("Key"));
+    };
+    let escaped = realm.replace('\\', "\\\\").replace('"', "\\\"");
+    HeaderValue::try_from(format!("Key realm=\"{escaped}\""))
+        .map_err(|_| format!("realm: {realm:?} cannot stand in a header"))
 }

@@ -3,10 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, schema};
+use crate::{ObjectName, Problem, Problems, schema};
 
 #[cfg(feature = "handlers")]
 pub mod handler;
+#[cfg(all(test, feature = "handlers"))]
+mod tests;
+
+/// The most that `maxBodyBytes` may be.
+const MAX_BODY_BYTES: u32 = 104_857_600;
 
 /// Callers prove themselves with an API key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,7 +43,7 @@ pub struct Config {
     #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = schema::rules(&[schema::REALM])))]
     pub realm: Option<String>,
     /// The longest body, in bytes, that is read in search of a key; a longer one is refused with 413.
-    #[schemars(range(min = 1, max = 104_857_600))]
+    #[schemars(range(min = 1, max = MAX_BODY_BYTES))]
     pub max_body_bytes: u32,
 }
 
@@ -62,6 +67,39 @@ impl Config {
     /// See [`crate::Config::check`].
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
-        Vec::new()
+        let mut problems = Problems::default();
+        problems.items("keyNames", &self.key_names, 1, 16, 128);
+        let is_name = |name: &String| {
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        };
+        problems.rule(
+            "keyNames",
+            self.key_names.iter().all(is_name),
+            schema::KEY_NAMES,
+        );
+        problems.rule(
+            "",
+            self.key_in_header || self.key_in_query || self.key_in_body,
+            schema::KEY_PLACES,
+        );
+        if let Some(anonymous) = &self.anonymous {
+            problems.length("anonymous.name", &anonymous.name, 1, 253);
+        }
+        if let Some(realm) = &self.realm {
+            problems.length("realm", realm, 1, 256);
+            problems.rule(
+                "realm",
+                realm.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+                schema::REALM,
+            );
+        }
+        if !(1..=MAX_BODY_BYTES).contains(&self.max_body_bytes) {
+            problems.add(
+                "maxBodyBytes",
+                format!("must be between 1 and {MAX_BODY_BYTES} bytes"),
+            );
+        }
+        problems.0
     }
 }
