@@ -21,7 +21,8 @@ pub mod fields;
 #[cfg(feature = "handlers")]
 pub mod handler;
 
-#[cfg(all(test, feature = "handlers"))]
+#[cfg(test)]
+#[cfg(feature = "handlers")]
 mod stage;
 
 pub use problem::{Problem, Problems};

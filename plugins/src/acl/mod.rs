@@ -7,7 +7,8 @@ use crate::{Problem, Problems, schema};
 
 #[cfg(feature = "handlers")]
 pub mod handler;
-#[cfg(all(test, feature = "handlers"))]
+#[cfg(test)]
+#[cfg(feature = "handlers")]
 mod tests;
 
 /// Lets only some groups of Consumers pass. Exactly one of `allow` and `deny`.

@@ -7,7 +7,8 @@ use crate::{ObjectName, Problem, Problems, schema};
 
 #[cfg(feature = "handlers")]
 pub mod handler;
-#[cfg(all(test, feature = "handlers"))]
+#[cfg(test)]
+#[cfg(feature = "handlers")]
 mod tests;
 
 /// The most that `maxBodyBytes` may be.
