@@ -3,12 +3,12 @@
 //! A [`Runtime`] never changes; a new one is swapped in. Only endpoints and the directory of consumers and credentials
 //! change underneath it, each behind its own swap, because they change often and alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, StatusCode};
-use plugins::directory::Directory;
+use plugins::directory::{ConsumerRef, Directory};
 use plugins::handler::Handler;
 
 /// Everything in force.
@@ -20,6 +20,22 @@ pub struct Runtime {
     pub ports: BTreeMap<u16, Arc<Port>>,
     /// Consumers and credentials; the same object for the life of the process.
     pub directory: Arc<Directory>,
+    /// All plugins by their keys: those of Consumers are looked up here, see [`Runtime::plugins_of`].
+    pub plugins: HashMap<Box<str>, Arc<ChainPlugin>>,
+}
+
+impl Runtime {
+    /// The plugins that are attached to a Consumer, in running order. Each takes the place of the one of its type in the
+    /// chain, or is added to it. None in the list: it is not there (any more), so that the request is refused with the
+    /// 500 of an incomplete configuration.
+    ///
+    /// Costs nothing for a Consumer without plugins.
+    #[must_use]
+    pub fn plugins_of(&self, consumer: &ConsumerRef) -> Vec<Option<&Arc<ChainPlugin>>> {
+        let mut found: Vec<_> = consumer.plugins().map(|key| self.plugins.get(key)).collect();
+        found.sort_by_key(|plugin| plugin.map(|plugin| plugin.kind));
+        found
+    }
 }
 
 /// A port that the proxy opens.
@@ -156,14 +172,23 @@ pub struct Request<'a> {
     pub headers: &'a http::HeaderMap,
 }
 
-/// The rule that serves a request, and the length of the prefix that matched (for prefix rewrites).
+/// The rule that serves a request.
 #[derive(Debug)]
 pub struct Found<'a> {
     pub rule: &'a Arc<Rule>,
+    /// How much of the path the match's prefix took, for prefix rewrites; a slash at its end not counted, so that "/" takes
+    /// 0 and the rest of the path is empty or begins with a slash. Exact paths and expressions take all.
     pub prefix_len: usize,
 }
 
 impl Port {
+    /// A number for the listener that a host belongs to, equal for two hosts of one listener. A connection whose TLS
+    /// handshake named a host of another listener than a request does: 421.
+    #[must_use]
+    pub fn listener(&self, host: &str) -> Option<usize> {
+        self.router.listener(host)
+    }
+
     /// The rule for a request, by the precedence of the Gateway API. None: 404.
     #[must_use]
     pub fn find(&self, request: &Request<'_>) -> Option<Found<'_>> {
