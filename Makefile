@@ -1,0 +1,66 @@
+# Everything a developer runs. `make help` lists it; CONTRIBUTING.md explains it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+# One product binary serves `make run`, the whole-product tests and the image that
+# the cluster test installs: static, built by the profile `quick`.
+QUICK = $$(tools/static.sh quick)
+RELEASE = $$(tools/static.sh release)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: ## build, start the worked example and print the curl lines to try
+	@POSTERN=$(QUICK)
+	POSTERN="$$POSTERN" exec examples/quickstart/run.sh
+
+.PHONY: test
+test: test-crates test-product test-cluster ## everything, and whatever it needs set up
+
+# --workspace throughout: a part of it would unify features differently, and build again.
+.PHONY: test-crates
+test-crates: ## unit, property and table tests of every crate, and the tidy test
+	@$(CARGO) test --workspace --lib --bins --test tidy
+	$(CARGO) test --workspace --doc --quiet
+
+.PHONY: test-product
+test-product: setup ## the product as a process: Rust suite and black-box cases
+	@POSTERN=$(QUICK)
+	export POSTERN
+	$(CARGO) test --workspace --test '*'
+	tests/cases/run.sh
+
+.PHONY: test-cluster
+test-cluster: setup ## installed with Helm into a real one-node Kubernetes (as root)
+	@tests/cluster/suite.sh
+
+.PHONY: setup
+setup: ## install the Debian packages that tests need (as root)
+	@tests/setup/packages.sh
+
+.PHONY: bench
+bench: ## CPU per request beside HAProxy, nginx and a bare hyper proxy
+	@POSTERN=$(RELEASE)
+	POSTERN="$$POSTERN" bench/run.sh
+
+.PHONY: lint
+lint: ## format, clippy, directions, licences and bans, shell scripts, the chart
+	@tools/lint.sh
+
+.PHONY: fmt
+fmt: ## format the Rust code
+	@$(CARGO) fmt --all
+
+.PHONY: image
+image: ## out/postern-image.tar: an OCI archive, without a container engine
+	@name=$${IMAGE:-postern:$$(tools/version.sh)}
+	binary=$(RELEASE)
+	mkdir -p out
+	tools/image.sh "$$name" "$$binary" > out/postern-image.tar
+	echo "out/postern-image.tar holds $$name"

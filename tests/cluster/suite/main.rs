@@ -1,0 +1,1 @@
+//! Postern in a real cluster.
