@@ -4,7 +4,7 @@ pub(crate) use plugins::schema::{Rule, rules};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 pub(crate) const NO_CONTROL: Rule = Rule {
-    cel: "!self.matches('[[:cntrl:]]')",
+    cel: "!self.matches(r'\\p{Cc}')",
     message: "must not contain control characters: it is sent in a header",
 };
 
@@ -14,7 +14,7 @@ pub(crate) const UUID: Rule = Rule {
 };
 
 pub(crate) const GROUPS: Rule = Rule {
-    cel: "self.all(group, !group.matches('[,[:cntrl:]]'))",
+    cel: "self.all(group, !group.matches(r'[,\\p{Cc}]'))",
     message: "must not contain commas or control characters: they are sent as one comma-separated header",
 };
 
