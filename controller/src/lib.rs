@@ -1,3 +1,4 @@
 //! Postern's control plane.
 
+pub mod files;
 pub mod publish;

@@ -25,13 +25,15 @@ pub(super) fn yaml(text: &str) -> Vec<Document<'_>> {
     split(text)
         .into_iter()
         .filter_map(|(line, text)| {
-            let value = serde_saphyr::from_str_with_options::<Value>(text, options()).map_err(|error| {
-                let within = error.location().map_or(1, |location| location.line());
-                Unread {
-                    line: line.saturating_add(u32::try_from(within.saturating_sub(1)).unwrap_or(0)),
-                    message: message_of(&error),
-                }
-            });
+            let value =
+                serde_saphyr::from_str_with_options::<Value>(text, options()).map_err(|error| {
+                    let within = error.location().map_or(1, |location| location.line());
+                    Unread {
+                        line: line
+                            .saturating_add(u32::try_from(within.saturating_sub(1)).unwrap_or(0)),
+                        message: message_of(&error),
+                    }
+                });
             let says_nothing = matches!(value, Ok(Value::Null));
             (!says_nothing).then_some(Document { line, text, value })
         })
@@ -54,8 +56,16 @@ pub(super) fn json(text: &str) -> Vec<Document<'_>> {
             message: format!("not JSON: {}", without_position(&error)),
         });
         if !matches!(value, Ok(Value::Null)) {
-            let text = if failed { rest } else { text.get(from..to).unwrap_or_default() };
-            documents.push(Document { line, text: text.trim_start(), value });
+            let text = if failed {
+                rest
+            } else {
+                text.get(from..to).unwrap_or_default()
+            };
+            documents.push(Document {
+                line,
+                text: text.trim_start(),
+                value,
+            });
         }
         if failed {
             break;
@@ -69,14 +79,22 @@ pub(super) fn json(text: &str) -> Vec<Document<'_>> {
 fn message_of(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
     let first = text.lines().next().unwrap_or_default();
-    let first = first.split_once(": ").filter(|(head, _)| head.starts_with("error: line")).map_or(first, |(_, m)| m);
-    let bare = first.rfind(" at line ").and_then(|at| first.get(..at)).unwrap_or(first);
+    let first = first
+        .split_once(": ")
+        .filter(|(head, _)| head.starts_with("error: line"))
+        .map_or(first, |(_, m)| m);
+    let bare = first
+        .rfind(" at line ")
+        .and_then(|at| first.get(..at))
+        .unwrap_or(first);
     format!("not YAML: {}", bare.trim())
 }
 
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rfind(" at line ").and_then(|at| text.get(..at)).map_or_else(|| text.clone(), str::to_owned)
+    text.rfind(" at line ")
+        .and_then(|at| text.get(..at))
+        .map_or_else(|| text.clone(), str::to_owned)
 }
 
 /// Limits that no configuration meets but a bomb does; a `List` of many objects is one document.
@@ -95,7 +113,7 @@ fn options() -> serde_saphyr::Options {
 
 /// Cuts a YAML text at its document markers: lines that begin with `---`, alone or before a blank. Inside a document no
 /// line can look like that. A marker belongs to the document that it opens, as do directives above it.
-fn split(text: &str) -> Vec<(u32, &str)> {
+pub(super) fn split(text: &str) -> Vec<(u32, &str)> {
     let mut parts = Vec::new();
     let (mut start, mut start_line) = (0, 1_u32);
     let (mut offset, mut line) = (0, 1_u32);
@@ -134,7 +152,8 @@ fn split(text: &str) -> Vec<(u32, &str)> {
 
 fn line_at(text: &str, offset: usize) -> u32 {
     let before = text.get(..offset).unwrap_or(text);
-    u32::try_from(before.bytes().filter(|byte| *byte == b'\n').count()).map_or(u32::MAX, |lines| lines + 1)
+    u32::try_from(before.bytes().filter(|byte| *byte == b'\n').count())
+        .map_or(u32::MAX, |lines| lines + 1)
 }
 
 #[cfg(test)]
@@ -155,7 +174,11 @@ mod tests {
         let text = "a: 1\n---\nb: [1\nc: {\n---\n# nothing\n---\nd: 4\n";
         assert_eq!(
             read(text),
-            [(1, Ok(json!({"a": 1}))), (2, Err(4)), (7, Ok(json!({"d": 4})))]
+            [
+                (1, Ok(json!({"a": 1}))),
+                (2, Err(4)),
+                (7, Ok(json!({"d": 4})))
+            ]
         );
     }
 
@@ -178,14 +201,24 @@ mod tests {
         let text = "data: |\n  ---\n  x\npem: |\n  -----BEGIN KEY-----\n";
         assert_eq!(
             read(text),
-            [(1, Ok(json!({"data": "---\nx\n", "pem": "-----BEGIN KEY-----\n"})))]
+            [(
+                1,
+                Ok(json!({"data": "---\nx\n", "pem": "-----BEGIN KEY-----\n"}))
+            )]
         );
         assert_eq!(read("a: |\n\n  -----BEGIN\n-----BEGIN: x\n").len(), 1);
     }
 
     #[test]
     fn nothing_is_no_document() {
-        for text in ["", "\n", "# only a comment\n", "---\n---\n", "null\n", "---\n# x\n"] {
+        for text in [
+            "",
+            "\n",
+            "# only a comment\n",
+            "---\n---\n",
+            "null\n",
+            "---\n# x\n",
+        ] {
             assert_eq!(read(text), [], "{text:?}");
         }
     }
@@ -203,7 +236,12 @@ mod tests {
 
     #[test]
     fn messages_quote_nothing_of_the_text() {
-        for text in ["key: [hunter2\n", "key: \"hunter2\nx: 1\n", "key: hunter2: x\n", "hunter2: 1\nhunter2: 2\n"] {
+        for text in [
+            "key: [hunter2\n",
+            "key: \"hunter2\nx: 1\n",
+            "key: hunter2: x\n",
+            "hunter2: 1\nhunter2: 2\n",
+        ] {
             for document in yaml(text) {
                 let unread = document.value.expect_err(text);
                 assert!(unread.message.starts_with("not YAML: "), "{unread:?}");
@@ -215,8 +253,18 @@ mod tests {
     #[test]
     fn json_has_documents_and_lines_too() {
         let documents = json("{\"a\": 1}\n\n{\"b\":\n 2}\n{\"c\": }\n{\"d\": 4}");
-        let lines: Vec<_> = documents.iter().map(|d| (d.line, d.value.as_ref().map_err(|u| u.line).cloned())).collect();
-        assert_eq!(lines, [(1, Ok(json!({"a": 1}))), (3, Ok(json!({"b": 2}))), (5, Err(5))]);
+        let lines: Vec<_> = documents
+            .iter()
+            .map(|d| (d.line, d.value.as_ref().map_err(|u| u.line).cloned()))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                (1, Ok(json!({"a": 1}))),
+                (3, Ok(json!({"b": 2}))),
+                (5, Err(5))
+            ]
+        );
     }
 
     proptest! {

@@ -1,16 +1,18 @@
 //! On which line of a document a field stands.
 
+use std::cell::OnceCell;
+
 use serde_saphyr::granit_parser::{Event, Parser};
 
 /// A node of a document, as far as finding fields in it needs.
 #[derive(Debug, Default)]
-struct Node {
+pub(super) struct Node {
     line: u32,
     children: Vec<(Step, Node)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Key(String),
     Index(usize),
 }
@@ -25,22 +27,59 @@ struct Open {
     key: Option<(String, u32)>,
 }
 
-/// The line of a field, from 1 within the document. Where the field is not there (a missing one), the line of what it
-/// should be in; None where the text says nothing.
-pub(super) fn line_of(text: &str, field: &str) -> Option<u32> {
-    let root = tree(text)?;
-    let mut line = None;
-    let (mut node, mut rest) = (&root, field);
-    loop {
-        if rest.is_empty() {
-            break;
+/// Where the fields of a document stand.
+#[derive(Debug)]
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    /// Read when the first field is looked up: mostly none is.
+    root: OnceCell<Option<Node>>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            root: OnceCell::new(),
         }
-        let Some((next, remaining)) = step_into(node, rest) else { break };
-        line = Some(next.line);
-        (node, rest) = (next, remaining);
     }
-    // Nothing of the path is there: an object begins with its first key.
-    line.or_else(|| root.children.first().map(|(_, child)| child.line)).or(Some(root.line)).filter(|line| *line > 0)
+
+    /// The line of a field, from 1 within the document. Where the field is not there (a missing one), the line of what it
+    /// should be in. An empty path is the document itself.
+    pub(super) fn line_of(&self, field: &str) -> u32 {
+        let root = if field.is_empty() {
+            None
+        } else {
+            self.root.get_or_init(|| tree(self.text)).as_ref()
+        };
+        let mut line = None;
+        let mut next = root.and_then(|root| step_into(root, field));
+        while let Some((node, rest)) = next {
+            line = Some(node.line);
+            next = step_into(node, rest).filter(|_| !rest.is_empty());
+        }
+        line.unwrap_or_else(|| first_line(self.text))
+    }
+}
+
+/// The path of a field of an object that stands at `at` in its document.
+pub(super) fn join(at: &str, field: &str) -> String {
+    match (at, field) {
+        ("", field) => field.to_owned(),
+        (at, "") => at.to_owned(),
+        (at, field) => format!("{at}.{field}"),
+    }
+}
+
+/// The first line that says something.
+fn first_line(text: &str) -> u32 {
+    let nothing = |line: &str| {
+        let bare = line.trim_start_matches('\u{feff}').trim();
+        bare.is_empty() || bare == "---" || bare.starts_with(['#', '%'])
+    };
+    text.lines()
+        .position(|line| !nothing(line))
+        .and_then(|line| u32::try_from(line + 1).ok())
+        .unwrap_or(1)
 }
 
 /// Keys may hold dots ("postern.dev/plugins"), so the longest key that fits counts.
@@ -78,8 +117,18 @@ fn tree(text: &str) -> Option<Node> {
         let root = match event {
             Event::MappingStart(..) | Event::SequenceStart(..) => {
                 let mapping = matches!(event, Event::MappingStart(..));
-                let (step, line) = open.last_mut().map_or((None, line), |around| around.place(line));
-                open.push(Open { node: Node { line, children: Vec::new() }, step, mapping, key: None });
+                let (step, line) = open
+                    .last_mut()
+                    .map_or((None, line), |around| around.place(line));
+                open.push(Open {
+                    node: Node {
+                        line,
+                        children: Vec::new(),
+                    },
+                    step,
+                    mapping,
+                    key: None,
+                });
                 None
             }
             Event::MappingEnd | Event::SequenceEnd => close(&mut open),
@@ -120,7 +169,9 @@ impl Open {
 
 fn close(open: &mut Vec<Open>) -> Option<Node> {
     let closed = open.pop()?;
-    let Some(around) = open.last_mut() else { return Some(closed.node) };
+    let Some(around) = open.last_mut() else {
+        return Some(closed.node);
+    };
     if let Some(step) = closed.step {
         around.node.children.push((step, closed.node));
     }
@@ -128,13 +179,24 @@ fn close(open: &mut Vec<Open>) -> Option<Node> {
 }
 
 fn leaf(open: &mut [Open], value: Option<String>, line: u32) -> Option<Node> {
-    let Some(around) = open.last_mut() else { return Some(Node { line, children: Vec::new() }) };
+    let Some(around) = open.last_mut() else {
+        return Some(Node {
+            line,
+            children: Vec::new(),
+        });
+    };
     if around.mapping && around.key.is_none() {
         around.key = Some((value.unwrap_or_default(), line));
         return None;
     }
     if let (Some(step), line) = around.place(line) {
-        around.node.children.push((step, Node { line, children: Vec::new() }));
+        around.node.children.push((
+            step,
+            Node {
+                line,
+                children: Vec::new(),
+            },
+        ));
     }
     None
 }
@@ -143,6 +205,10 @@ fn leaf(open: &mut [Open], value: Option<String>, line: u32) -> Option<Node> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn line_of(text: &str, field: &str) -> u32 {
+        Lines::new(text).line_of(field)
+    }
 
     const TEXT: &str = "\
 apiVersion: v1
@@ -175,27 +241,27 @@ spec:
             ("spec.rules[1].name", 11),
             ("spec.rules[1].backends.b", 15),
         ] {
-            assert_eq!(line_of(TEXT, field), Some(line), "{field}");
+            assert_eq!(line_of(TEXT, field), line, "{field}");
         }
     }
 
     #[test]
     fn what_is_missing_is_looked_for_where_it_should_be() {
-        assert_eq!(line_of(TEXT, "spec.rules[0].filters[2].type"), Some(9));
-        assert_eq!(line_of(TEXT, "spec.rules[7]"), Some(8));
-        assert_eq!(line_of(TEXT, "status"), Some(1));
-        assert_eq!(line_of("---\n# c\na: 1\n", ""), Some(3));
-        assert_eq!(line_of("", "a"), None);
+        assert_eq!(line_of(TEXT, "spec.rules[0].filters[2].type"), 9);
+        assert_eq!(line_of(TEXT, "spec.rules[7]"), 8);
+        assert_eq!(line_of(TEXT, "status"), 1);
+        assert_eq!(line_of("---\n# c\na: 1\n", ""), 3);
+        assert_eq!(line_of("", "a"), 1);
     }
 
     #[test]
     fn the_part_before_an_error_can_be_pointed_at() {
-        assert_eq!(line_of("a:\n  b: 1\nc: [\n", "a.b"), Some(2));
+        assert_eq!(line_of("a:\n  b: 1\nc: [\n", "a.b"), 2);
     }
 
     #[test]
     fn json_is_found_too() {
-        assert_eq!(line_of("{\"a\": {\n\t\"b\": [1,\n\t2]}}", "a.b[1]"), Some(3));
+        assert_eq!(line_of("{\"a\": {\n\t\"b\": [1,\n\t2]}}", "a.b[1]"), 3);
     }
 
     proptest! {

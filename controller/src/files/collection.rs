@@ -1,0 +1,643 @@
+//! What all files say together, and what of it is in force.
+//!
+//! An object whose new text is bad keeps its last good state. An object that two files hold counts as the one that was
+//! there first. A file that is gone or empty counts as such only after a short while: editors and scripts replace files
+//! in steps.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use compile::{Level, Object, ObjectRef};
+use jiff::Timestamp;
+
+use super::document::{self, Document};
+use super::finding::Finding;
+use super::locate::{Lines, join};
+use super::manifest::{self, Manifest, Note, Read, Stamp};
+use super::scan::{self, Content, Digest, FileKey, Scan, Scanner};
+use super::state::{self, State};
+
+/// How long a file must be gone, or empty, before that counts.
+pub(super) const GRACE: Duration = Duration::from_millis(200);
+
+/// Where first sights are looked up: the state folder, or for a check nowhere.
+pub(super) trait FirstSeen {
+    fn first_seen(&mut self, object: &ObjectRef) -> Timestamp;
+}
+
+impl FirstSeen for State {
+    fn first_seen(&mut self, object: &ObjectRef) -> Timestamp {
+        Self::first_seen(self, object, Timestamp::now())
+    }
+}
+
+/// All files.
+#[derive(Debug, Default)]
+pub(super) struct Collection {
+    files: BTreeMap<FileKey, FileState>,
+    in_force: HashMap<ObjectRef, InForce>,
+    /// Files that hold an object which counts from another file.
+    shadowed: BTreeMap<ObjectRef, BTreeSet<FileKey>>,
+    /// About inputs and folders that cannot be listed.
+    unlisted: Vec<Finding>,
+}
+
+#[derive(Debug, Default)]
+struct FileState {
+    /// Of the text that was fully taken last.
+    taken: Option<Digest>,
+    objects: BTreeMap<ObjectRef, Entry>,
+    findings: Vec<Finding>,
+    /// Since when it is gone, or empty.
+    gone: Option<Gone>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Gone {
+    since: Instant,
+    /// Of the text without content, where the file itself is there.
+    empty: Option<Digest>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    line: u32,
+    /// Of the document, and where the object stands in it.
+    at: String,
+    digest: Digest,
+    /// Until it comes into force.
+    waiting: Option<Object>,
+    /// Whether its fields fit.
+    good: bool,
+    /// Whether there is anything to say about its text.
+    noted: bool,
+}
+
+#[derive(Debug)]
+struct InForce {
+    file: FileKey,
+    digest: Digest,
+    good: bool,
+    /// Whether there was anything to say about its text.
+    noted: bool,
+    generation: i64,
+}
+
+/// What changed by a scan.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) apply: Vec<Object>,
+    pub(super) delete: Vec<ObjectRef>,
+    /// When to look again though nothing may happen: a file is gone, but not for long enough.
+    pub(super) again: Option<Duration>,
+    /// Files that must be read again, because what they say of an object counts now.
+    pub(super) reread: Vec<FileKey>,
+    /// Whether any file was taken, dropped or found bad.
+    pub(super) any: bool,
+}
+
+/// Where an object stands.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) file: &'a FileKey,
+    pub(super) line: u32,
+    pub(super) at: &'a str,
+}
+
+impl Collection {
+    /// Takes a scan in.
+    pub(super) fn take(
+        &mut self,
+        scan: Scan,
+        scanner: &Scanner,
+        seen: &mut dyn FirstSeen,
+        now: Instant,
+    ) -> Changes {
+        let mut changes = Changes::default();
+        let unlisted: Vec<Finding> = scan
+            .unlisted
+            .iter()
+            .map(|(key, error)| {
+                Finding::of_text(scanner.display(key), 0, format!("cannot be read: {error}"))
+            })
+            .collect();
+        changes.any |= unlisted != self.unlisted;
+        self.unlisted = unlisted;
+
+        let mut vacated = BTreeSet::new();
+        let mut fresh: Vec<FileKey> = Vec::new();
+        for key in self.missing_from(&scan) {
+            self.take_gone(&key, None, now, &mut changes, &mut vacated);
+        }
+        for (key, content) in scan.files {
+            match content {
+                Content::Same => {
+                    // Empty since a while: the text itself does not change any more.
+                    if let Some(gone) = self.files.get(&key).and_then(|file| file.gone) {
+                        self.take_gone(&key, gone.empty, now, &mut changes, &mut vacated);
+                    }
+                }
+                Content::Unreadable(error) => {
+                    let finding = Finding::of_text(
+                        scanner.display(&key),
+                        0,
+                        format!("cannot be read: {error}"),
+                    );
+                    let file = self.files.entry(key).or_default();
+                    changes.any |= file.findings.as_slice() != [finding.clone()];
+                    file.findings = vec![finding];
+                    file.gone = None;
+                }
+                Content::New { text, digest } => {
+                    let held_something = self
+                        .files
+                        .get(&key)
+                        .is_some_and(|file| !file.objects.is_empty());
+                    if text.trim().is_empty() && held_something {
+                        self.take_gone(&key, Some(digest), now, &mut changes, &mut vacated);
+                        continue;
+                    }
+                    changes.any = true;
+                    self.take_text(&key, &text, digest, scanner, seen, &mut vacated);
+                    fresh.push(key);
+                }
+            }
+        }
+        for key in &fresh {
+            self.enforce(key, &mut vacated, &mut changes);
+        }
+        self.settle(vacated, &mut changes);
+        changes
+    }
+
+    /// Files that the scan should have found.
+    fn missing_from(&self, scan: &Scan) -> Vec<FileKey> {
+        let hidden = |key: &FileKey| {
+            scan.unlisted
+                .iter()
+                .any(|(folder, _)| folder.input == key.input && key.name.starts_with(&folder.name))
+        };
+        self.files
+            .keys()
+            .filter(|key| !scan.files.contains_key(key) && !hidden(key))
+            .cloned()
+            .collect()
+    }
+
+    fn take_gone(
+        &mut self,
+        key: &FileKey,
+        empty: Option<Digest>,
+        now: Instant,
+        changes: &mut Changes,
+        vacated: &mut BTreeSet<ObjectRef>,
+    ) {
+        let Some(file) = self.files.get_mut(key) else {
+            return;
+        };
+        let gone = file.gone.get_or_insert(Gone { since: now, empty });
+        gone.empty = empty;
+        let left = GRACE.saturating_sub(now.saturating_duration_since(gone.since));
+        if !file.objects.is_empty() && !left.is_zero() {
+            changes.again = Some(changes.again.map_or(left, |other| other.min(left)));
+            return;
+        }
+        changes.any = true;
+        if let Some(file) = self.files.remove(key) {
+            for reference in file.objects.into_keys() {
+                self.give_up(key, reference, vacated);
+            }
+        }
+        if empty.is_some() {
+            self.files.insert(
+                key.clone(),
+                FileState {
+                    taken: empty,
+                    ..FileState::default()
+                },
+            );
+        }
+    }
+
+    /// The file does not hold the object any more.
+    fn give_up(&mut self, key: &FileKey, reference: ObjectRef, vacated: &mut BTreeSet<ObjectRef>) {
+        if self
+            .in_force
+            .get(&reference)
+            .is_some_and(|in_force| in_force.file == *key)
+        {
+            vacated.insert(reference);
+        } else if let Some(files) = self.shadowed.get_mut(&reference) {
+            files.remove(key);
+            if files.is_empty() {
+                self.shadowed.remove(&reference);
+            }
+        }
+    }
+
+    fn take_text(
+        &mut self,
+        key: &FileKey,
+        text: &str,
+        digest: Digest,
+        scanner: &Scanner,
+        seen: &mut dyn FirstSeen,
+        vacated: &mut BTreeSet<ObjectRef>,
+    ) {
+        let path = scanner.display(key);
+        let mut reader = Reader {
+            path: &path,
+            in_force: &self.in_force,
+            seen,
+            file: FileState::default(),
+            unnamed: false,
+            held: false,
+        };
+        let documents = if scan::is_json(&path) {
+            document::json(text)
+        } else {
+            document::yaml(text)
+        };
+        for document in documents {
+            reader.document(document);
+        }
+        let Reader {
+            mut file,
+            unnamed,
+            held,
+            ..
+        } = reader;
+        let old = self.files.remove(key).unwrap_or_default();
+        let mut kept = 0;
+        for (reference, entry) in old.objects {
+            if file.objects.contains_key(&reference) {
+                continue;
+            }
+            // Something in the file cannot be read: it may well be this object.
+            if unnamed {
+                kept += 1;
+                file.objects.insert(reference, entry);
+            } else {
+                self.give_up(key, reference, vacated);
+            }
+        }
+        if kept > 0 {
+            let message =
+                format!("{kept} object(s) that this file held before keep their last good state");
+            file.findings.push(Finding {
+                level: Level::Warning,
+                ..Finding::of_text(path, 0, message)
+            });
+        }
+        file.taken = if unnamed || held {
+            old.taken
+        } else {
+            Some(digest)
+        };
+        self.files.insert(key.clone(), file);
+    }
+
+    /// Brings what a file says into force, where no other file said it first.
+    fn enforce(&mut self, key: &FileKey, vacated: &mut BTreeSet<ObjectRef>, changes: &mut Changes) {
+        let Some(file) = self.files.get_mut(key) else {
+            return;
+        };
+        for (reference, entry) in &mut file.objects {
+            let holder = self.in_force.get(reference);
+            let ours =
+                holder.is_none_or(|holder| holder.file == *key) || vacated.contains(reference);
+            if !ours {
+                self.shadowed
+                    .entry(reference.clone())
+                    .or_default()
+                    .insert(key.clone());
+                continue;
+            }
+            vacated.remove(reference);
+            bring_into_force(&mut self.in_force, key, reference, entry, changes);
+        }
+    }
+
+    /// Objects that their file gave up go to the next file that holds them, or away.
+    fn settle(&mut self, vacated: BTreeSet<ObjectRef>, changes: &mut Changes) {
+        for reference in vacated {
+            let next = self
+                .shadowed
+                .get_mut(&reference)
+                .and_then(BTreeSet::pop_first);
+            if self
+                .shadowed
+                .get(&reference)
+                .is_some_and(BTreeSet::is_empty)
+            {
+                self.shadowed.remove(&reference);
+            }
+            let entry = next
+                .as_ref()
+                .and_then(|key| self.files.get_mut(key))
+                .and_then(|file| file.objects.get_mut(&reference));
+            if let (Some(key), Some(entry)) = (&next, entry) {
+                let said = self
+                    .in_force
+                    .get(&reference)
+                    .map(|in_force| in_force.digest);
+                if entry.waiting.is_none() && said != Some(entry.digest) {
+                    changes.reread.push(key.clone());
+                }
+                bring_into_force(&mut self.in_force, key, &reference, entry, changes);
+            } else {
+                self.in_force.remove(&reference);
+                changes.delete.push(reference);
+            }
+        }
+    }
+
+    /// Whether the object is in force.
+    pub(super) fn holds(&self, reference: &ObjectRef) -> bool {
+        self.in_force.contains_key(reference)
+    }
+
+    /// All objects in force, as the state folder names them.
+    pub(super) fn state_keys(&self) -> std::collections::HashSet<String> {
+        self.in_force.keys().map(state::key).collect()
+    }
+
+    /// How many objects are in force.
+    pub(super) fn len(&self) -> usize {
+        self.in_force.len()
+    }
+
+    /// Where the object in force stands.
+    pub(super) fn place(&self, reference: &ObjectRef) -> Option<Place<'_>> {
+        let file = &self.in_force.get(reference)?.file;
+        let entry = self.files.get(file)?.objects.get(reference)?;
+        Some(Place {
+            file,
+            line: entry.line,
+            at: &entry.at,
+        })
+    }
+
+    /// All findings about the files themselves.
+    pub(super) fn findings(&self, scanner: &Scanner) -> Vec<Finding> {
+        let mut all = self.unlisted.clone();
+        all.extend(
+            self.files
+                .values()
+                .flat_map(|file| file.findings.iter().cloned()),
+        );
+        for (reference, files) in &self.shadowed {
+            let first = self.place(reference).map_or_else(String::new, |place| {
+                format!("{}:{}", scanner.display(place.file).display(), place.line)
+            });
+            for key in files {
+                let line = self
+                    .files
+                    .get(key)
+                    .and_then(|file| file.objects.get(reference))
+                    .map_or(0, |e| e.line);
+                all.push(Finding {
+                    path: scanner.display(key),
+                    line,
+                    level: Level::Error,
+                    object: Some(reference.clone()),
+                    field: String::new(),
+                    message: format!("is also in {first}, which counts; remove one of the two"),
+                });
+            }
+        }
+        all
+    }
+
+    /// The digest of all files in force.
+    pub(super) fn digest(&self, scanner: &Scanner) -> String {
+        let shown: Vec<_> = self
+            .files
+            .iter()
+            .filter_map(|(key, file)| Some((digest_name(key, scanner), file.taken.as_ref()?)))
+            .collect();
+        scan::digest_of_files(shown.iter().map(|(name, digest)| (name.as_path(), *digest)))
+    }
+}
+
+/// A file that is an input itself goes by its own name.
+fn digest_name(key: &FileKey, scanner: &Scanner) -> std::path::PathBuf {
+    if !key.name.as_os_str().is_empty() {
+        return key.name.to_path_buf();
+    }
+    let path = scanner.display(key);
+    path.file_name().map_or(path.clone(), Into::into)
+}
+
+fn bring_into_force(
+    in_force: &mut HashMap<ObjectRef, InForce>,
+    key: &FileKey,
+    reference: &ObjectRef,
+    entry: &mut Entry,
+    changes: &mut Changes,
+) {
+    let before = in_force.get(reference);
+    let generation = before.map_or(0, |before| before.generation) + 1;
+    match entry.waiting.take() {
+        Some(object) => {
+            in_force.insert(
+                reference.clone(),
+                InForce {
+                    file: key.clone(),
+                    digest: entry.digest,
+                    good: entry.good,
+                    noted: entry.noted,
+                    generation,
+                },
+            );
+            changes.apply.push(object);
+        }
+        // It said the same before, perhaps in another file.
+        None => {
+            if let Some(before) = in_force.get_mut(reference) {
+                before.file = key.clone();
+            }
+        }
+    }
+}
+
+/// Reads one file.
+struct Reader<'a> {
+    path: &'a Path,
+    in_force: &'a HashMap<ObjectRef, InForce>,
+    seen: &'a mut dyn FirstSeen,
+    file: FileState,
+    /// Whether there was something that could not even be named.
+    unnamed: bool,
+    /// Whether an object keeps an earlier state.
+    held: bool,
+}
+
+impl Reader<'_> {
+    fn document(&mut self, document: Document<'_>) {
+        let Document { line, text, value } = document;
+        let value = match value {
+            Ok(value) => value,
+            Err(unread) => {
+                self.unnamed = true;
+                let finding = Finding::of_text(self.path.to_owned(), unread.line, unread.message);
+                self.file.findings.push(finding);
+                return;
+            }
+        };
+        let lines = Lines::new(text);
+        let position =
+            |at: &str, field: &str| line + lines.line_of(&join(at, field)).saturating_sub(1);
+        for manifest in manifest::expand(value) {
+            self.manifest(manifest, &position);
+        }
+    }
+
+    fn manifest(&mut self, manifest: Manifest, position: &dyn Fn(&str, &str) -> u32) {
+        let at = manifest.at.clone();
+        let reference = manifest.reference();
+        let digest = manifest.digest();
+        if let Some(reference) = &reference
+            && let Some(first) = self.file.objects.get(reference)
+        {
+            let message = format!(
+                "is also on line {}, which counts; remove one of the two",
+                first.line
+            );
+            let note = Note {
+                level: Level::Error,
+                field: String::new(),
+                message,
+            };
+            self.note(Some(reference), position(&at, ""), note);
+            return;
+        }
+        let before = reference
+            .as_ref()
+            .and_then(|reference| self.in_force.get(reference));
+        // What is in force already need not be decoded again.
+        if let (Some(reference), Some(before)) = (&reference, before)
+            && before.digest == digest
+            && before.good
+            && !before.noted
+        {
+            let entry = Entry {
+                line: position(&at, ""),
+                at,
+                digest,
+                waiting: None,
+                good: true,
+                noted: false,
+            };
+            self.file.objects.insert(reference.clone(), entry);
+            return;
+        }
+        let was_good = before.is_some_and(|before| before.good);
+        let stamp = Stamp {
+            created: reference
+                .as_ref()
+                .map_or(Timestamp::UNIX_EPOCH, |reference| {
+                    self.seen.first_seen(reference)
+                }),
+            generation: before.map_or(1, |before| before.generation + 1),
+        };
+        match manifest.decode(reference.as_ref(), stamp) {
+            Read::Object { object, notes } => {
+                let noted = !notes.is_empty();
+                for note in notes {
+                    let line = position(&at, &note.field);
+                    self.note(reference.as_ref(), line, note);
+                }
+                let Some(reference) = reference else { return };
+                let line = position(&at, "");
+                let misfit = object
+                    .unreadable()
+                    .map(|unreadable| (unreadable.field.clone(), unreadable.message.clone()));
+                let good = misfit.is_none();
+                let waiting = match misfit {
+                    Some((field, message)) if was_good => {
+                        self.hold(&reference, position(&at, &field), field, &message);
+                        None
+                    }
+                    _ => Some(*object),
+                };
+                self.file.objects.insert(
+                    reference,
+                    Entry {
+                        line,
+                        at,
+                        digest,
+                        waiting,
+                        good,
+                        noted,
+                    },
+                );
+            }
+            Read::Refused { reference, note } => {
+                self.refused(reference, was_good, at, digest, note, position)
+            }
+        }
+    }
+
+    fn refused(
+        &mut self,
+        reference: Option<ObjectRef>,
+        was_good: bool,
+        at: String,
+        digest: Digest,
+        note: Note,
+        position: &dyn Fn(&str, &str) -> u32,
+    ) {
+        let line = position(&at, &note.field);
+        match reference {
+            Some(reference) if was_good => {
+                self.hold(&reference, line, note.field, &note.message);
+                let entry = Entry {
+                    line: position(&at, ""),
+                    at,
+                    digest,
+                    waiting: None,
+                    good: false,
+                    noted: true,
+                };
+                self.file.objects.insert(reference, entry);
+            }
+            reference => {
+                // A kind that is passed over is no object of ours; anything else could have been one.
+                self.unnamed |= note.level == Level::Error;
+                self.note(reference.as_ref(), line, note);
+            }
+        }
+    }
+
+    fn hold(&mut self, reference: &ObjectRef, line: u32, field: String, message: &str) {
+        self.held = true;
+        let message = format!("{message}; the object keeps its last good state");
+        self.note(
+            Some(reference),
+            line,
+            Note {
+                level: Level::Error,
+                field,
+                message,
+            },
+        );
+    }
+
+    fn note(&mut self, reference: Option<&ObjectRef>, line: u32, note: Note) {
+        let Note {
+            level,
+            field,
+            message,
+        } = note;
+        self.file.findings.push(Finding {
+            path: self.path.to_owned(),
+            line,
+            level,
+            object: reference.cloned(),
+            field,
+            message,
+        });
+    }
+}
