@@ -32,8 +32,12 @@ exec "$(dirname "$0")/kubelab" kubectl "$@"
 SH
 chmod +x "$KUBELAB_BIN/kubectl"
 
-# Its own module: helm wants newer Kubernetes libraries than the cluster's.
-go -C helm build -trimpath -o "$KUBELAB_BIN/helm" -ldflags "-s -w" helm.sh/helm/v3/cmd/helm
+# Its own module: helm wants newer Kubernetes libraries than the cluster's. What it takes
+# a cluster for when there is none is this cluster's version, too.
+pkg=helm.sh/helm/v3/pkg
+go -C helm build -trimpath -o "$KUBELAB_BIN/helm" -ldflags "-s -w \
+  -X $pkg/chartutil.k8sVersionMajor=$major -X $pkg/chartutil.k8sVersionMinor=$minor \
+  -X $pkg/lint/rules.k8sVersionMajor=$major -X $pkg/lint/rules.k8sVersionMinor=$minor" helm.sh/helm/v3/cmd/helm
 
 for name in pause hello; do
   go build -trimpath -o "$KUBELAB_BIN/parts/$name" -ldflags "-s -w" "./images/$name"
