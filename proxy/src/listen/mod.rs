@@ -1,0 +1,14 @@
+//! From a socket to requests: accept, TLS, HTTP/1.1 or HTTP/2.
+
+mod accept;
+mod connections;
+mod frames;
+mod framing;
+mod ports;
+mod serve;
+mod stream;
+
+pub(crate) use accept::Listeners;
+pub(crate) use connections::{Connections, State};
+pub(crate) use ports::Ports;
+pub(crate) use serve::Conn;

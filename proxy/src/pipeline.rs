@@ -1,0 +1,345 @@
+//! The way of a request: hygiene, route, backend, plugins, filters, upstream, response.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, request};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use plugins::handler::{Caller, Exchange, Verdict};
+use tokio::time::Instant;
+
+use crate::body::{Body, RequestBody};
+use crate::http::{Admitted, admit, asker, remove_named, request_id};
+use crate::listen::Conn;
+use crate::record::{Details, Record};
+use crate::respond::{self, Failure, X_REQUEST_ID};
+use crate::runtime::{self, Backend, Chain, ChainPlugin, Rule};
+use crate::upstream::{self, Forward, Lease};
+use crate::visit::Visit;
+use crate::{clock, filters, identity};
+
+/// Serves one request; never fails, a failure is an answer too.
+pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Response<Body> {
+    let mut visit = Visit::begin(&conn);
+    let (head, incoming) = request.into_parts();
+    let asker = asker(&head);
+    let id = request_id(&head.headers, &conn.peer, &conn.worker.dice);
+    let body = RequestBody::new(incoming, conn.worker.settings.timeouts.body_timeout);
+    let passage = Passage { conn: &conn, record: &mut visit.record, id: &id };
+    let mut response = match passage.run(head, body).await {
+        Ok(response) => response,
+        Err(failure) => {
+            note(&failure, &mut visit.record);
+            respond::answer(&failure, asker, Some(&id))
+        }
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS && conn.state.stays_http() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    visit.record.status = response.status();
+    response.body_mut().accompany(visit);
+    response
+}
+
+/// For the log and the metric; a plugin's refusal is noted as its verdict.
+fn note(failure: &Failure, record: &mut Record) {
+    match failure {
+        Failure::Refused(_) => {}
+        Failure::Incomplete(why) => {
+            record.cause = Some(Arc::clone(why));
+            record.failure = Some(failure.label());
+        }
+        _ => record.failure = Some(failure.label()),
+    }
+}
+
+/// One request on its way.
+struct Passage<'a> {
+    conn: &'a Rc<Conn>,
+    record: &'a mut Record,
+    id: &'a HeaderValue,
+}
+
+/// The rule that serves a request.
+struct Route {
+    rule: Arc<Rule>,
+    prefix_len: usize,
+    public_port: u16,
+}
+
+impl Passage<'_> {
+    async fn run(mut self, mut head: request::Parts, mut body: RequestBody) -> Result<Response<Body>, Failure> {
+        let worker = &self.conn.worker;
+        let admitted = admit(&mut head, &self.conn.peer, &worker.settings.limits);
+        self.describe(&head);
+        let admitted = admitted?;
+        let route = self.route(&head, &admitted)?;
+        let rule = Arc::clone(&route.rule);
+        self.record.rule = Some(Arc::clone(&rule));
+        if let Some(why) = &rule.closed {
+            return Err(Failure::Incomplete(Arc::clone(why)));
+        }
+        let deadline = rule.request_timeout.map(|timeout| Instant::now() + timeout);
+        if let Some(redirect) = &rule.redirect {
+            self.authorize(&rule.redirect_chain, &admitted, &mut head, &mut body).await?;
+            return self.redirect(redirect, &route, &head, &admitted);
+        }
+        let backend = self.choose(&rule)?;
+        let caller = self.authorize(&backend.chain, &admitted, &mut head, &mut body).await?;
+        let upstream = backend.upstream.as_ref().ok_or(Failure::NoBackend("the route's backend is not valid"))?;
+        if upstream.missing {
+            return Err(Failure::NoBackend("the route's Service does not exist"));
+        }
+        self.conn.peer.tell(&mut head.headers, &worker.settings.trusted_proxies);
+        head.headers.insert(X_REQUEST_ID, self.id.clone());
+        identity::tell(&caller, &mut head.headers);
+        filters::apply(&rule.request_filters, &mut head, route.prefix_len)?;
+        filters::apply(&backend.request_filters, &mut head, route.prefix_len)?;
+        // A change of protocol comes instead of a body, never beside one.
+        let upgrade = admitted.upgrade.filter(|_| body.progress().is_none());
+        let client = upgrade.is_some().then(|| head.extensions.remove::<OnUpgrade>()).flatten();
+        let response_due = match rule.backend_timeout.map(|timeout| Instant::now() + timeout) {
+            Some(due) => Some(deadline.map_or(due, |deadline| deadline.min(due))),
+            None => deadline,
+        };
+        let upgrading = client.is_some();
+        let forward = Forward {
+            head,
+            body,
+            upgrade: upgrade.filter(|_| upgrading),
+            trailers: admitted.trailers,
+            deadline: response_due,
+        };
+        let (response, lease) = upstream::forward(worker, upstream, forward, self.record).await?;
+        self.record.upstream_time = Some(self.record.elapsed());
+        self.respond(response, lease, client, deadline, &rule, backend)
+    }
+
+    /// Notes what only the access log needs.
+    fn describe(&mut self, head: &request::Parts) {
+        let conn = self.conn;
+        if conn.worker.log.is_off() {
+            return;
+        }
+        self.record.details = Some(Details {
+            method: head.method.clone(),
+            version: head.version,
+            target: head.uri.path_and_query().cloned(),
+            host: head.headers.get(HOST).cloned(),
+            request_id: Some(self.id.clone()),
+            client: conn.peer.client(&head.headers, &conn.worker.settings.trusted_proxies),
+            user_agent: head.headers.get(USER_AGENT).cloned(),
+            port: conn.peer.port,
+            tls: conn.peer.tls,
+        });
+    }
+
+    fn route(&self, head: &request::Parts, admitted: &Admitted) -> Result<Route, Failure> {
+        let host = host_of(head, admitted)?;
+        self.conn.worker.with_runtime(|runtime| {
+            let port = runtime.ports.get(&self.conn.peer.port).ok_or(Failure::NoRoute)?;
+            if let Some(sni) = self.conn.sni.as_deref().filter(|sni| *sni != host) {
+                self.check_listener(port, sni, host, &runtime.version)?;
+            }
+            let request = runtime::Request {
+                host,
+                path: head.uri.path(),
+                query: head.uri.query(),
+                method: &head.method,
+                headers: &head.headers,
+            };
+            let found = port.find(&request).ok_or(Failure::NoRoute)?;
+            Ok(Route { rule: Arc::clone(found.rule), prefix_len: found.prefix_len, public_port: port.public_port })
+        })
+    }
+
+    /// A connection serves the hosts of one listener: the one that the handshake named.
+    fn check_listener(&self, port: &runtime::Port, sni: &str, host: &str, version: &Arc<str>) -> Result<(), Failure> {
+        let mut also = self.conn.also.borrow_mut();
+        if also.as_ref().is_some_and(|(known, of)| **known == *host && of == version) {
+            return Ok(());
+        }
+        if port.listener(sni) != port.listener(host) {
+            return Err(Failure::Misdirected);
+        }
+        *also = Some((host.into(), Arc::clone(version)));
+        Ok(())
+    }
+
+    /// One of the rule's backends, by weight.
+    fn choose<'r>(&mut self, rule: &'r Rule) -> Result<&'r Backend, Failure> {
+        const NONE: Failure = Failure::NoBackend("the route has no backend");
+        if rule.total_weight == 0 {
+            return Err(NONE);
+        }
+        let chosen = match rule.backends.as_slice() {
+            [_] => 0,
+            backends => {
+                let mut point = self.conn.worker.dice.below(rule.total_weight as usize);
+                backends
+                    .iter()
+                    .position(|backend| {
+                        let weight = backend.weight as usize;
+                        let here = point < weight;
+                        point = point.saturating_sub(weight);
+                        here
+                    })
+                    .ok_or(NONE)?
+            }
+        };
+        self.record.backend = Some(chosen);
+        rule.backends.get(chosen).ok_or(NONE)
+    }
+
+    /// Asks the plugins: those of the route first, then those of the Consumer that they found.
+    async fn authorize(
+        &mut self,
+        chain: &Chain,
+        admitted: &Admitted,
+        head: &mut request::Parts,
+        body: &mut RequestBody,
+    ) -> Result<Caller, Failure> {
+        let mut caller = Caller::default();
+        if chain.plugins.is_empty() {
+            // No plugin says which of them counts, and upstreams differ.
+            let several = Failure::BadRequest("more than one Authorization");
+            return if admitted.several_authorizations { Err(several) } else { Ok(caller) };
+        }
+        let mut own: Option<Vec<Option<Arc<ChainPlugin>>>> = None;
+        for plugin in &chain.plugins {
+            if plugin.kind.is_some_and(|kind| !kind.authenticates()) {
+                let own = own.get_or_insert_with(|| self.plugins_of(&caller));
+                if own.iter().flatten().any(|other| other.kind == plugin.kind) {
+                    continue;
+                }
+            }
+            self.ask(plugin, head, body, &mut caller).await?;
+        }
+        for plugin in own.unwrap_or_else(|| self.plugins_of(&caller)) {
+            let gone = || Failure::Incomplete(Arc::from("a plugin of the Consumer is not there"));
+            let plugin = plugin.ok_or_else(gone)?;
+            self.ask(&plugin, head, body, &mut caller).await?;
+        }
+        self.record.anonymous = caller.anonymous;
+        self.record.consumer.clone_from(&caller.consumer);
+        Ok(caller)
+    }
+
+    fn plugins_of(&self, caller: &Caller) -> Vec<Option<Arc<ChainPlugin>>> {
+        let Some(consumer) = &caller.consumer else { return Vec::new() };
+        self.conn.worker.with_runtime(|runtime| {
+            runtime.plugins_of(consumer).into_iter().map(|plugin| plugin.map(Arc::clone)).collect()
+        })
+    }
+
+    async fn ask(
+        &mut self,
+        plugin: &ChainPlugin,
+        head: &mut request::Parts,
+        body: &mut RequestBody,
+        caller: &mut Caller,
+    ) -> Result<(), Failure> {
+        let worker = &self.conn.worker;
+        let handler = match &plugin.handler {
+            Ok(handler) => handler,
+            Err(why) => {
+                worker.metrics.verdict(&plugin.metrics, "closed", false);
+                self.record.verdict = Some((Arc::clone(&plugin.name), "closed"));
+                return Err(Failure::Incomplete(Arc::clone(why)));
+            }
+        };
+        let directory = &worker.directory;
+        let mut exchange = Exchange { head, body, caller, directory, now: clock::unix() };
+        let verdict = handler.request(&mut exchange).await;
+        let (reason, passed) = match &verdict {
+            Verdict::Continue(reason) => (*reason, true),
+            Verdict::Refuse(refusal) => (refusal.reason, false),
+        };
+        worker.metrics.verdict(&plugin.metrics, reason, passed);
+        self.record.verdict = Some((Arc::clone(&plugin.name), reason));
+        match verdict {
+            Verdict::Continue(_) => Ok(()),
+            Verdict::Refuse(refusal) => {
+                self.record.anonymous = caller.anonymous;
+                self.record.consumer.clone_from(&caller.consumer);
+                Err(Failure::Refused(refusal))
+            }
+        }
+    }
+
+    fn redirect(
+        &self,
+        redirect: &runtime::Redirect,
+        route: &Route,
+        head: &request::Parts,
+        admitted: &Admitted,
+    ) -> Result<Response<Body>, Failure> {
+        let peer = &self.conn.peer;
+        let origin = filters::Origin {
+            https: peer.is_https(&head.headers),
+            host: host_of(head, admitted)?,
+            port: route.public_port,
+            uri: &head.uri,
+            prefix_len: route.prefix_len,
+        };
+        let location = filters::location(redirect, &origin)?;
+        let mut response = respond::redirect(redirect.status, location, Some(self.id));
+        for edit in &route.rule.response_filters {
+            filters::apply_headers(edit, response.headers_mut());
+        }
+        Ok(response)
+    }
+
+    /// Passes the upstream's answer on.
+    fn respond(
+        &self,
+        mut response: Response<Incoming>,
+        lease: Lease,
+        client: Option<OnUpgrade>,
+        deadline: Option<Instant>,
+        rule: &Rule,
+        backend: &Backend,
+    ) -> Result<Response<Body>, Failure> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let client = client.ok_or(Failure::BadResponse)?;
+            let upstream = hyper::upgrade::on(&mut response);
+            upstream::open_tunnel(&self.conn.worker, client, upstream, lease);
+            let (head, _) = response.into_parts();
+            return Ok(Response::from_parts(head, Body::empty()));
+        }
+        let (mut head, incoming) = response.into_parts();
+        head.version = Version::HTTP_11;
+        strip(&mut head.headers);
+        for edit in backend.response_filters.iter().chain(&rule.response_filters) {
+            filters::apply_headers(edit, &mut head.headers);
+        }
+        Ok(Response::from_parts(head, Body::upstream(incoming, lease, deadline)))
+    }
+}
+
+fn host_of<'h>(head: &'h request::Parts, admitted: &Admitted) -> Result<&'h str, Failure> {
+    head.headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok()?.get(..admitted.host_len))
+        .ok_or(Failure::BadRequest("the Host is missing"))
+}
+
+/// Removes what is of the upstream's connection only.
+fn strip(headers: &mut HeaderMap) {
+    const HOP: [http::HeaderName; 5] = [
+        TRANSFER_ENCODING,
+        TE,
+        UPGRADE,
+        http::HeaderName::from_static("keep-alive"),
+        http::HeaderName::from_static("proxy-connection"),
+    ];
+    if headers.contains_key(CONNECTION) {
+        remove_named(headers);
+        headers.remove(CONNECTION);
+    }
+    for name in &HOP {
+        headers.remove(name);
+    }
+}

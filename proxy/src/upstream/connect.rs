@@ -1,0 +1,89 @@
+//! New connections to endpoints.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::pool::Home;
+use crate::body::RequestBody;
+use crate::metrics::Event;
+use crate::respond::Failure;
+use crate::worker::{LocalExecutor, Worker};
+
+/// The longest head of a response, and the most headers.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+const MAX_HEADERS: usize = 128;
+const WINDOW: u32 = 1 << 20;
+
+async fn connect(worker: &Worker, address: SocketAddr) -> Result<TcpStream, Failure> {
+    let connected = tokio::time::timeout(worker.settings.timeouts.connect_timeout, TcpStream::connect(address)).await;
+    let failure = match connected {
+        Ok(Ok(stream)) => {
+            worker.metrics.event(Event::UpstreamConnected);
+            // Without it small writes would wait; a socket that refuses is gone, and the first write will say so.
+            let _ = stream.set_nodelay(true);
+            return Ok(stream);
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(endpoint = %address, %error, "cannot connect");
+            Failure::Connect
+        }
+        Err(_) => Failure::ConnectTimeout,
+    };
+    worker.metrics.event(Event::UpstreamConnectFailed);
+    Err(failure)
+}
+
+/// A connection for one request at a time.
+pub(super) async fn http1(worker: &Worker, address: SocketAddr) -> Result<http1::SendRequest<RequestBody>, Failure> {
+    let stream = connect(worker, address).await?;
+    let handshake = http1::Builder::new()
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEADER_BYTES)
+        .handshake(TokioIo::new(stream))
+        .await;
+    let (sender, connection) = handshake.map_err(|_| Failure::Connect)?;
+    let metrics = worker.metrics.clone();
+    tokio::task::spawn_local(async move {
+        // What breaks here is reported to whoever waits for the response.
+        let _ = connection.with_upgrades().await;
+        metrics.event(Event::UpstreamClosed);
+    });
+    Ok(sender)
+}
+
+/// The connection that all requests to one endpoint share.
+pub(super) async fn http2(
+    worker: &Worker,
+    home: &Rc<Home>,
+    address: SocketAddr,
+) -> Result<http2::SendRequest<RequestBody>, Failure> {
+    let mut shared = home.shared.lock().await;
+    if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
+        return Ok(sender.clone());
+    }
+    let stream = connect(worker, address).await?;
+    let handshake = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(4 * WINDOW)
+        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .handshake(TokioIo::new(stream));
+    let (sender, connection) = tokio::time::timeout(worker.settings.timeouts.connect_timeout, handshake)
+        .await
+        .map_err(|_| Failure::ConnectTimeout)?
+        .map_err(|_| Failure::Connect)?;
+    let metrics = worker.metrics.clone();
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+        metrics.event(Event::UpstreamClosed);
+    });
+    *shared = Some(sender.clone());
+    Ok(sender)
+}

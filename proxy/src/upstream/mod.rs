@@ -1,0 +1,14 @@
+//! From a request that may pass to the upstream's response.
+//!
+//! Every worker has its own connections. A request is sent again only where it cannot have reached an upstream, or where
+//! it is safe to repeat, has no body, and the connection that it went over had been idle in the pool.
+
+mod balance;
+mod connect;
+mod pool;
+mod send;
+mod tunnel;
+
+pub(crate) use pool::{Lease, Pools};
+pub(crate) use send::{Forward, forward};
+pub(crate) use tunnel::open as open_tunnel;

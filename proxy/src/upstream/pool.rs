@@ -1,0 +1,137 @@
+//! A worker's connections to endpoints.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+use hyper::client::conn::{http1, http2};
+
+use super::balance::Active;
+use crate::body::RequestBody;
+use crate::clock;
+use crate::limits::{Limits, Timeouts};
+use crate::metrics::{Event, WorkerMetrics};
+
+/// All connections of one worker.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    homes: RefCell<HashMap<SocketAddr, Rc<Home>>>,
+    max_idle: usize,
+    idle_timeout: u64,
+    metrics: WorkerMetrics,
+}
+
+/// The connections to one endpoint.
+#[derive(Debug)]
+pub(super) struct Home {
+    /// HTTP/1.1 connections with nothing to do; the last one was used last.
+    idle: RefCell<Vec<Idle>>,
+    /// The HTTP/2 connection. The lock is held while it is opened, so that it is opened once.
+    pub(super) shared: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
+    max_idle: usize,
+    metrics: WorkerMetrics,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    since: u64,
+}
+
+impl Pools {
+    pub(crate) fn new(limits: &Limits, timeouts: &Timeouts, metrics: WorkerMetrics) -> Self {
+        Self {
+            homes: RefCell::default(),
+            max_idle: limits.upstream_max_idle as usize,
+            idle_timeout: u64::try_from(timeouts.upstream_idle_timeout.as_millis()).unwrap_or(u64::MAX),
+            metrics,
+        }
+    }
+
+    pub(super) fn home(&self, address: SocketAddr) -> Rc<Home> {
+        if let Some(home) = self.homes.borrow().get(&address) {
+            return Rc::clone(home);
+        }
+        let home = Rc::new(Home {
+            idle: RefCell::default(),
+            shared: tokio::sync::Mutex::default(),
+            max_idle: self.max_idle,
+            metrics: self.metrics.clone(),
+        });
+        self.homes.borrow_mut().insert(address, Rc::clone(&home));
+        home
+    }
+
+    /// Closes what has been idle for too long, and what the other side has closed.
+    pub(crate) fn sweep(&self) {
+        let oldest = clock::millis().saturating_sub(self.idle_timeout);
+        self.homes.borrow_mut().retain(|_, home| {
+            let mut idle = home.idle.borrow_mut();
+            let before = idle.len();
+            idle.retain(|idle| idle.since >= oldest && !idle.sender.is_closed());
+            for _ in idle.len()..before {
+                home.metrics.event(Event::PoolTaken);
+            }
+            let shared = home.shared.try_lock().map_or(true, |mut shared| {
+                // An HTTP/2 connection that nobody uses is kept alive by its own pings; it goes with the endpoint.
+                shared.take_if(|sender| sender.is_closed());
+                shared.is_some()
+            });
+            shared || !idle.is_empty() || Rc::strong_count(home) > 1
+        });
+    }
+}
+
+impl Home {
+    /// The connection that was used last.
+    pub(super) async fn checkout(&self) -> Option<http1::SendRequest<RequestBody>> {
+        loop {
+            let mut sender = self.idle.borrow_mut().pop()?.sender;
+            self.metrics.event(Event::PoolTaken);
+            if sender.is_ready() || (!sender.is_closed() && sender.ready().await.is_ok()) {
+                self.metrics.event(Event::PoolHit);
+                return Some(sender);
+            }
+        }
+    }
+
+    fn put(&self, sender: http1::SendRequest<RequestBody>) {
+        let mut idle = self.idle.borrow_mut();
+        if !sender.is_closed() && idle.len() < self.max_idle {
+            self.metrics.event(Event::PoolPut);
+            idle.push(Idle { sender, since: clock::millis() });
+        }
+    }
+}
+
+/// The use of a connection for one request. Released when the response has been read to its end; dropped before, the
+/// connection is closed, because nobody knows what would come next on it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// None where the connection is shared.
+    pub(super) sender: Option<http1::SendRequest<RequestBody>>,
+    pub(super) home: Rc<Home>,
+    pub(super) _active: Active,
+    /// Whether nothing else may be sent over it.
+    pub(super) spent: bool,
+}
+
+impl Lease {
+    /// The connection may serve somebody else.
+    pub(crate) fn release(self) {
+        let Self { sender, home, spent, _active } = self;
+        let Some(mut sender) = sender.filter(|sender| !spent && !sender.is_closed()) else { return };
+        if sender.is_ready() {
+            home.put(sender);
+        } else {
+            // The response is complete, but the connection has not noticed yet, or still sends the request's body.
+            tokio::task::spawn_local(async move {
+                let ready = tokio::time::timeout(std::time::Duration::from_secs(1), sender.ready()).await;
+                if matches!(ready, Ok(Ok(()))) {
+                    home.put(sender);
+                }
+            });
+        }
+    }
+}

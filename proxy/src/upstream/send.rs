@@ -1,0 +1,275 @@
+//! Sends a request and waits for the head of the response.
+
+use std::future::Future;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use snapshot::proto::upstream::Scheme;
+use tokio::time::Instant;
+
+use super::balance::{Active, pick};
+use super::connect;
+use super::pool::{Home, Lease};
+use crate::body::{Fault, Progress, RequestBody};
+use crate::metrics::Event;
+use crate::record::Record;
+use crate::respond::Failure;
+use crate::runtime::{Endpoint, Upstream};
+use crate::worker::Worker;
+
+/// How many endpoints a request is offered to.
+const ATTEMPTS: usize = 3;
+
+/// A request that is ready to leave.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    pub(crate) head: request::Parts,
+    pub(crate) body: RequestBody,
+    /// The protocol that the client would like to change to.
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// Whether the client reads trailers.
+    pub(crate) trailers: bool,
+    /// When the response must have begun, as the route says.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Why one try came to nothing, and what is left of the request.
+struct Lost {
+    failure: Failure,
+    /// Present where nothing of it was sent.
+    request: Option<Request<RequestBody>>,
+}
+
+/// Forwards a request to one of the upstream's endpoints.
+pub(crate) async fn forward(
+    worker: &Worker,
+    upstream: &Upstream,
+    forward: Forward,
+    record: &mut Record,
+) -> Result<(Response<Incoming>, Lease), Failure> {
+    let http2 = match upstream.scheme {
+        Scheme::Http1 => false,
+        Scheme::H2c => true,
+        // Nothing says yet whose certificate would be right.
+        Scheme::Https => {
+            return Err(Failure::Incomplete(Arc::from(
+                "the upstream speaks TLS, and there is no policy to check its certificate by",
+            )));
+        }
+    };
+    let deadline = forward.deadline;
+    let wait = Wait {
+        deadline,
+        patience: worker.settings.timeouts.response_timeout,
+        progress: forward.body.progress(),
+    };
+    let mut request = Some(prepare(forward, http2)?);
+    let mut tried = Vec::new();
+    loop {
+        let endpoint = {
+            let set = upstream.endpoints.load();
+            Arc::clone(pick(&set, &tried, &worker.dice).ok_or(Failure::NoEndpoint)?)
+        };
+        let Some(now) = request.take() else { return Err(Failure::Closed) };
+        record.endpoint = Some(endpoint.address);
+        record.attempts = record.attempts.saturating_add(1);
+        let sent = if http2 {
+            over_http2(worker, &endpoint, now, &wait).await
+        } else {
+            over_http1(worker, &endpoint, now, &wait).await
+        };
+        let lost = match sent {
+            Ok(done) => return Ok(done),
+            Err(lost) => lost,
+        };
+        tried.push(endpoint.address);
+        if lost.request.is_none() || tried.len() >= ATTEMPTS || wait.is_over() {
+            return Err(lost.failure);
+        }
+        worker.metrics.event(Event::Retried);
+        request = lost.request;
+    }
+}
+
+/// How long to wait for a response.
+struct Wait {
+    deadline: Option<Instant>,
+    /// After the request has been sent, where the route sets no deadline; zero: for ever.
+    patience: Duration,
+    progress: Option<Rc<Progress>>,
+}
+
+impl Wait {
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Waits. While the client still sends its body, the upstream need not answer.
+    async fn for_response<T>(&self, response: impl Future<Output = T>) -> Result<T, Failure> {
+        if let Some(deadline) = self.deadline {
+            return tokio::time::timeout_at(deadline, response).await.map_err(|_| Failure::ResponseTimeout);
+        }
+        if self.patience.is_zero() {
+            return Ok(response.await);
+        }
+        let mut response = std::pin::pin!(response);
+        let mut sending = self.progress.as_ref().is_some_and(|progress| !progress.done.get());
+        loop {
+            if let Ok(response) = tokio::time::timeout(self.patience, response.as_mut()).await {
+                return Ok(response);
+            }
+            if !sending {
+                return Err(Failure::ResponseTimeout);
+            }
+            sending = self.progress.as_ref().is_some_and(|progress| !progress.done.get());
+        }
+    }
+
+    /// Whose fault it is that no response came: the client's, where its body broke off.
+    fn failure(&self, error: &hyper::Error) -> Failure {
+        match self.progress.as_ref().and_then(|progress| progress.fault.get()) {
+            Some(Fault::TooSlow) => Failure::BodyTimeout,
+            Some(_) => Failure::BadBody,
+            None if error.is_parse() => Failure::BadResponse,
+            None => Failure::Closed,
+        }
+    }
+}
+
+/// Gives a request the form that the upstream's protocol wants.
+fn prepare(forward: Forward, http2: bool) -> Result<Request<RequestBody>, Failure> {
+    let Forward { mut head, body, upgrade, trailers, .. } = forward;
+    if http2 {
+        head.version = Version::HTTP_2;
+        let host = head.headers.remove(HOST).ok_or(Failure::BadRequest("the Host is missing"))?;
+        let mut uri = std::mem::take(&mut head.uri).into_parts();
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
+        head.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest("the request target is not valid"))?;
+        if trailers {
+            head.headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        return Ok(Request::from_parts(head, body));
+    }
+    head.version = Version::HTTP_11;
+    // hyper takes a GET without framing for one without a body, whatever the body says.
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if let Some(protocol) = upgrade {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(UPGRADE, protocol);
+    } else if trailers {
+        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+        head.headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    Ok(Request::from_parts(head, body))
+}
+
+async fn over_http1(
+    worker: &Worker,
+    endpoint: &Arc<Endpoint>,
+    request: Request<RequestBody>,
+    wait: &Wait,
+) -> Result<(Response<Incoming>, Lease), Lost> {
+    let active = Active::new(endpoint);
+    let home = worker.pools.home(endpoint.address);
+    let mut request = request;
+    if let Some(mut sender) = home.checkout().await {
+        let copy = repeatable(&request);
+        let lost = match send(&mut sender, request, wait).await {
+            Ok(response) => return finish(response, sender, home, active),
+            Err(lost) => lost,
+        };
+        // The endpoint may have closed the idle connection while the request was on its way.
+        request = match (lost.request, copy) {
+            (Some(request), _) => request,
+            (None, Some(copy)) if matches!(lost.failure, Failure::Closed) => copy,
+            (None, _) => return Err(Lost { failure: lost.failure, request: None }),
+        };
+        worker.metrics.event(Event::Retried);
+    }
+    let mut sender = match connect::http1(worker, endpoint.address).await {
+        Ok(sender) => sender,
+        Err(failure) => return Err(not_sent(failure, request)),
+    };
+    let response = send(&mut sender, request, wait).await?;
+    finish(response, sender, home, active)
+}
+
+/// A request that no endpoint has seen.
+fn not_sent(failure: Failure, request: Request<RequestBody>) -> Lost {
+    let request = failure.may_retry().then_some(request);
+    Lost { failure, request }
+}
+
+async fn send(
+    sender: &mut hyper::client::conn::http1::SendRequest<RequestBody>,
+    request: Request<RequestBody>,
+    wait: &Wait,
+) -> Result<Response<Incoming>, Lost> {
+    match wait.for_response(sender.try_send_request(request)).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(mut error)) => {
+            let request = error.take_message();
+            Err(Lost { failure: wait.failure(error.error()), request })
+        }
+        Err(failure) => Err(Lost { failure, request: None }),
+    }
+}
+
+/// A second copy of a request that may be sent twice.
+fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !safe || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+fn finish(
+    response: Response<Incoming>,
+    sender: hyper::client::conn::http1::SendRequest<RequestBody>,
+    home: Rc<Home>,
+    active: Active,
+) -> Result<(Response<Incoming>, Lease), Lost> {
+    let headers = response.headers();
+    // Two ways to tell the length: nobody knows where the next response would begin.
+    let ambiguous = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(http::header::CONTENT_LENGTH);
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let lease = Lease { sender: Some(sender), home, _active: active, spent: ambiguous || switched };
+    Ok((response, lease))
+}
+
+async fn over_http2(
+    worker: &Worker,
+    endpoint: &Arc<Endpoint>,
+    request: Request<RequestBody>,
+    wait: &Wait,
+) -> Result<(Response<Incoming>, Lease), Lost> {
+    let active = Active::new(endpoint);
+    let home = worker.pools.home(endpoint.address);
+    let mut sender = match connect::http2(worker, &home, endpoint.address).await {
+        Ok(sender) => sender,
+        Err(failure) => return Err(not_sent(failure, request)),
+    };
+    match wait.for_response(sender.try_send_request(request)).await {
+        Ok(Ok(response)) => Ok((response, Lease { sender: None, home, _active: active, spent: true })),
+        Ok(Err(mut error)) => {
+            let request = error.take_message();
+            Err(Lost { failure: wait.failure(error.error()), request })
+        }
+        Err(failure) => Err(Lost { failure, request: None }),
+    }
+}
+
