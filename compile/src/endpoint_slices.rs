@@ -1,10 +1,12 @@
 //! EndpointSlices: the addresses behind a Service.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort};
 use serde::Deserialize;
 use serde_json::Value;
+use snapshot::proto;
 
 use crate::object::{Misfit, decode};
 
@@ -87,5 +89,51 @@ impl SliceEndpoint {
             serving,
             zone: endpoint.zone.unwrap_or_default(),
         })
+    }
+}
+
+/// The endpoints of one port of a Service.
+pub(crate) fn endpoints<'a>(
+    slices: impl Iterator<Item = &'a Slice>,
+    port_name: &str,
+) -> proto::Endpoints {
+    let mut found: BTreeMap<(IpAddr, u16), (bool, bool, &str)> = BTreeMap::new();
+    for slice in slices.filter(|slice| slice.addresses) {
+        for (_, port) in slice.ports.iter().filter(|(name, _)| name == port_name) {
+            for endpoint in &slice.endpoints {
+                let (ready, serving, zone) = found.entry((endpoint.address, *port)).or_default();
+                // While a slice is split, an endpoint may stand in two of them for a moment.
+                *ready |= endpoint.ready;
+                *serving |= endpoint.serving || endpoint.ready;
+                *zone = (*zone).max(&endpoint.zone);
+            }
+        }
+    }
+    let endpoints =
+        found.into_iter().map(
+            |((address, port), (ready, serving, zone))| proto::Endpoint {
+                address: address.to_string(),
+                port: port.into(),
+                ready,
+                serving,
+                zone: zone.to_owned(),
+            },
+        );
+    proto::Endpoints {
+        endpoints: endpoints.collect(),
+    }
+}
+
+/// The one endpoint of a Service that stands for an address.
+pub(crate) fn fixed(address: IpAddr, port: u16) -> proto::Endpoints {
+    let endpoint = proto::Endpoint {
+        address: address.to_string(),
+        port: port.into(),
+        ready: true,
+        serving: true,
+        zone: String::new(),
+    };
+    proto::Endpoints {
+        endpoints: vec![endpoint],
     }
 }

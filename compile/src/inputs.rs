@@ -1,36 +1,322 @@
-//! The objects there are.
+//! The objects there are, and who refers to whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use gateway_api::apis::standard::gateways::GatewaySpec;
+use k8s_openapi::api::networking::v1::IngressSpec;
+
+use crate::endpoint_slices::{SERVICE_LABEL, Slice};
 use crate::object::Body;
-use crate::{Object, ObjectRef};
+use crate::secrets::SecretBody;
+use crate::services::ServiceBody;
+use crate::{Kind, Object, ObjectRef, credentials};
+
+type Table = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Object>>;
 
 /// All objects, by kind, namespace and name.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
-    objects: BTreeMap<ObjectRef, Object>,
+    tables: BTreeMap<Kind, Table>,
+    /// Who refers to an object, whether or not that exists. Kept for Secrets and Consumers, which there may be too many
+    /// of to look at all of them whenever one changes.
+    users: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
+    /// EndpointSlices by namespace and name of the Service.
+    slices: BTreeMap<(Arc<str>, Arc<str>), BTreeSet<Arc<str>>>,
+    /// Consumers with an annotation of ours.
+    annotated_consumers: BTreeSet<ObjectRef>,
+    /// Secrets whose data were dropped.
+    without_data: BTreeSet<ObjectRef>,
 }
 
+/// Names plugins that are attached to the annotated object.
+pub(crate) const PLUGINS_ANNOTATION: &str = "postern.dev/plugins";
+
 impl Inputs {
-    /// Takes an object in; none where it is the same as before, else what was there.
-    pub(crate) fn apply(&mut self, object: Object) -> bool {
-        if self.objects.get(&object.reference) == Some(&object) {
-            return false;
+    /// Takes an object in. None where it is the same as before; else what was there.
+    pub(crate) fn apply(&mut self, object: Object) -> Option<Option<Object>> {
+        let reference = object.reference.clone();
+        let table = self.tables.entry(reference.kind).or_default();
+        let names = table.entry(Arc::clone(&reference.namespace)).or_default();
+        if names.get(&reference.name) == Some(&object) {
+            return None;
         }
-        self.objects.insert(object.reference.clone(), object);
-        true
+        let links = Links::of(&object);
+        let old = names.insert(Arc::clone(&reference.name), object);
+        if let Some(old) = &old {
+            Links::of(old).remove(&reference, self);
+        }
+        links.add(&reference, self);
+        Some(old)
     }
 
-    pub(crate) fn delete(&mut self, reference: &ObjectRef) -> bool {
-        self.objects.remove(reference).is_some()
+    /// Forgets an object, and returns it.
+    pub(crate) fn delete(&mut self, reference: &ObjectRef) -> Option<Object> {
+        let table = self.tables.get_mut(&reference.kind)?;
+        let names = table.get_mut(&reference.namespace)?;
+        let old = names.remove(&reference.name)?;
+        if names.is_empty() {
+            table.remove(&reference.namespace);
+        }
+        Links::of(&old).remove(reference, self);
+        Some(old)
     }
 
-    pub(crate) fn secrets_without_data(&self) -> impl Iterator<Item = &ObjectRef> {
-        self.objects
-            .values()
-            .filter_map(|object| match &object.body {
-                Body::Secret(secret) if secret.data.is_none() => Some(&object.reference),
-                _ => None,
-            })
+    pub(crate) fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Object> {
+        self.tables.get(&kind)?.get(namespace)?.get(name)
     }
+
+    pub(crate) fn of(&self, reference: &ObjectRef) -> Option<&Object> {
+        self.find(reference.kind, &reference.namespace, &reference.name)
+    }
+
+    /// All of a kind, by namespace and name.
+    pub(crate) fn all(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        self.tables
+            .get(&kind)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .flat_map(BTreeMap::values)
+    }
+
+    /// The namespaces that hold objects of a kind.
+    pub(crate) fn namespaces_with(&self, kind: Kind) -> impl Iterator<Item = &Arc<str>> {
+        self.tables.get(&kind).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// Who refers to a Secret or a Consumer.
+    pub(crate) fn users(&self, reference: &ObjectRef) -> impl Iterator<Item = &ObjectRef> {
+        self.users.get(reference).into_iter().flatten()
+    }
+
+    /// Consumers that name plugins themselves.
+    pub(crate) fn annotated_consumers(&self) -> impl Iterator<Item = &Object> {
+        self.annotated_consumers
+            .iter()
+            .filter_map(|reference| self.of(reference))
+    }
+
+    pub(crate) fn service(&self, namespace: &str, name: &str) -> Option<&ServiceBody> {
+        match &self.find(Kind::Service, namespace, name)?.body {
+            Body::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn secret(&self, namespace: &str, name: &str) -> Option<(&Object, &SecretBody)> {
+        let object = self.find(Kind::Secret, namespace, name)?;
+        match &object.body {
+            Body::Secret(secret) => Some((object, secret)),
+            _ => None,
+        }
+    }
+
+    /// The slices of a Service, by name.
+    pub(crate) fn slices(&self, namespace: &str, service: &str) -> impl Iterator<Item = &Slice> {
+        let key = (Arc::from(namespace), Arc::from(service));
+        let names = self.slices.get(&key).into_iter().flatten();
+        let slices = self
+            .tables
+            .get(&Kind::EndpointSlice)
+            .and_then(|table| table.get(namespace));
+        names.filter_map(move |name| match &slices?.get(name)?.body {
+            Body::EndpointSlice(slice) => Some(&**slice),
+            _ => None,
+        })
+    }
+
+    /// How many objects of a kind a namespace holds.
+    pub(crate) fn count(&self, kind: Kind, namespace: &str) -> usize {
+        self.tables
+            .get(&kind)
+            .and_then(|table| table.get(namespace))
+            .map_or(0, BTreeMap::len)
+    }
+
+    /// Whether something refers to a Secret or a Consumer.
+    pub(crate) fn is_referred_to(&self, reference: &ObjectRef) -> bool {
+        self.users.contains_key(reference)
+    }
+
+    /// Whether something refers to a Secret, or it is a Credential itself.
+    pub(crate) fn needs_secret(&self, reference: &ObjectRef) -> bool {
+        self.is_referred_to(reference)
+            || self.of(reference).is_some_and(Object::is_credential_secret)
+    }
+
+    /// Forgets the data of the Secrets that an object, which changed or is gone, was the last to refer to.
+    pub(crate) fn drop_needless_data(&mut self, old: &Object) {
+        for secret in refers_to(old)
+            .into_iter()
+            .filter(|target| target.kind == Kind::Secret)
+        {
+            if self.needs_secret(&secret) {
+                continue;
+            }
+            let table = self.tables.get_mut(&Kind::Secret);
+            let names = table.and_then(|table| table.get_mut(&secret.namespace));
+            if let Some(object) = names.and_then(|names| names.get_mut(&secret.name)) {
+                object.drop_secret_data();
+                self.without_data.insert(secret);
+            }
+        }
+    }
+
+    /// Secrets that are needed and whose data were dropped.
+    pub(crate) fn missing_secret_data(&self) -> impl Iterator<Item = &ObjectRef> {
+        self.without_data
+            .iter()
+            .filter(|reference| self.needs_secret(reference))
+    }
+}
+
+/// What an object contributes to the indexes.
+#[derive(Debug, Default)]
+struct Links {
+    refers_to: BTreeSet<ObjectRef>,
+    slice_of: Option<(Arc<str>, Arc<str>)>,
+    annotated: bool,
+    without_data: bool,
+}
+
+impl Links {
+    fn of(object: &Object) -> Self {
+        let reference = &object.reference;
+        let slice_of = object
+            .meta
+            .labels
+            .get(SERVICE_LABEL)
+            .filter(|_| reference.kind == Kind::EndpointSlice)
+            .map(|service| {
+                (
+                    Arc::clone(&reference.namespace),
+                    Arc::from(service.as_str()),
+                )
+            });
+        let annotated = reference.kind == Kind::Consumer
+            && object.meta.annotations.contains_key(PLUGINS_ANNOTATION);
+        let without_data = matches!(&object.body, Body::Secret(secret) if secret.data.is_none());
+        Self {
+            refers_to: refers_to(object),
+            slice_of,
+            annotated,
+            without_data,
+        }
+    }
+
+    fn add(self, reference: &ObjectRef, inputs: &mut Inputs) {
+        for target in self.refers_to {
+            inputs
+                .users
+                .entry(target)
+                .or_default()
+                .insert(reference.clone());
+        }
+        if let Some(service) = self.slice_of {
+            inputs
+                .slices
+                .entry(service)
+                .or_default()
+                .insert(Arc::clone(&reference.name));
+        }
+        if self.annotated {
+            inputs.annotated_consumers.insert(reference.clone());
+        }
+        if self.without_data {
+            inputs.without_data.insert(reference.clone());
+        }
+    }
+
+    fn remove(self, reference: &ObjectRef, inputs: &mut Inputs) {
+        for target in self.refers_to {
+            if let Some(users) = inputs.users.get_mut(&target) {
+                users.remove(reference);
+                if users.is_empty() {
+                    inputs.users.remove(&target);
+                }
+            }
+        }
+        if let Some(service) = self.slice_of
+            && let Some(names) = inputs.slices.get_mut(&service)
+        {
+            names.remove(&reference.name);
+            if names.is_empty() {
+                inputs.slices.remove(&service);
+            }
+        }
+        inputs.annotated_consumers.remove(reference);
+        inputs.without_data.remove(reference);
+    }
+}
+
+/// The Secrets and Consumers that an object names.
+fn refers_to(object: &Object) -> BTreeSet<ObjectRef> {
+    let namespace = &object.reference.namespace;
+    match &object.body {
+        Body::Gateway(gateway) => certificates_of_gateway(gateway, namespace),
+        Body::Ingress(ingress) => certificates_of_ingress(ingress, namespace),
+        Body::Credential(credential) => {
+            let consumer = ObjectRef::new(Kind::Consumer, namespace, &credential.consumer_ref.name);
+            let secret = credentials::secret_of(&object.reference, credential)
+                .map(|entry| ObjectRef::new(Kind::Secret, namespace, &entry.name));
+            secret.into_iter().chain([consumer]).collect()
+        }
+        Body::Secret(_) if object.is_credential_secret() => object
+            .meta
+            .annotations
+            .get(crate::secrets::CONSUMER_ANNOTATION)
+            .map(|name| ObjectRef::new(Kind::Consumer, namespace, name.trim()))
+            .into_iter()
+            .collect(),
+        Body::AuthPlugin(plugin) => {
+            let anonymous = plugin
+                .configs()
+                .iter()
+                .filter_map(|config| {
+                    Some(ObjectRef::new(
+                        Kind::Consumer,
+                        namespace,
+                        &config.anonymous()?.name,
+                    ))
+                })
+                .collect::<Vec<_>>();
+            let targets = plugin
+                .target_refs
+                .iter()
+                .filter(|target| target.kind == "Consumer")
+                .map(|target| {
+                    ObjectRef::new(
+                        Kind::Consumer,
+                        target.namespace.as_deref().unwrap_or(namespace),
+                        &target.name,
+                    )
+                });
+            targets.chain(anonymous).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+fn certificates_of_gateway(gateway: &GatewaySpec, own: &str) -> BTreeSet<ObjectRef> {
+    let tls = gateway
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref());
+    tls.flat_map(|tls| tls.certificate_refs.iter().flatten())
+        .map(|certificate| {
+            let namespace = certificate.namespace.as_deref().unwrap_or(own);
+            ObjectRef::new(Kind::Secret, namespace, &certificate.name)
+        })
+        .collect()
+}
+
+fn certificates_of_ingress(ingress: &IngressSpec, namespace: &str) -> BTreeSet<ObjectRef> {
+    let names = ingress
+        .tls
+        .iter()
+        .flatten()
+        .filter_map(|tls| tls.secret_name.as_deref());
+    names
+        .map(|name| ObjectRef::new(Kind::Secret, namespace, name))
+        .collect()
 }

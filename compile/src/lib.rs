@@ -4,20 +4,42 @@
 //! [`Compiler::apply`] and take what follows from them with [`Compiler::update`]. The result does not depend on the order
 //! in which objects came: an update after any history equals a compilation of the same objects from nothing.
 
+mod allowed_routes;
+mod attachments;
+mod backends;
+mod certificates;
+mod classes;
 mod compiler;
+mod consumers;
+mod credentials;
+mod dirty;
+mod durations;
 mod endpoint_slices;
-mod ingress_classes;
+mod findings;
+mod gateways;
+mod grants;
+mod hostnames;
+mod http_filters;
+mod http_matches;
+mod http_routes;
+mod ingresses;
 mod inputs;
+mod keys;
 mod kind;
+mod ledger;
 mod object;
 mod output;
+mod pass;
+mod plugins;
+mod ports;
 mod secrets;
+mod selectors;
 mod services;
 
 pub use compiler::Compiler;
 pub use kind::{Kind, ObjectRef};
 pub use object::{DecodeError, Object, Unreadable};
 pub use output::{
-    Condition, ConditionStatus, Diagnostic, GatewayService, Level, ObjectStatus, ProgrammedBy,
-    Settings, StatusBody, Update, WantedSecret,
+    Condition, ConditionStatus, Diagnostic, GatewayService, Level, ListenerStatus, ObjectStatus,
+    ParentStatus, ProgrammedBy, Settings, StatusBody, Update, WantedSecret,
 };

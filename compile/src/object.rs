@@ -226,8 +226,8 @@ impl Meta {
         let mut annotations = metadata.annotations.unwrap_or_default();
         annotations.retain(|name, _| {
             name.starts_with("postern.dev/")
-                || name == crate::ingress_classes::CLASS_ANNOTATION
-                || name == crate::ingress_classes::DEFAULT_ANNOTATION
+                || name == crate::classes::CLASS_ANNOTATION
+                || name == crate::classes::DEFAULT_ANNOTATION
         });
         let owners = match kind {
             Kind::Secret => metadata

@@ -1,21 +1,32 @@
-//! Services.
+//! Services, and the upstreams that routes make of their ports.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ServiceSpec;
+use snapshot::proto::resource::Body;
+use snapshot::proto::upstream::Scheme;
+use snapshot::proto::{self};
+
+use crate::pass::Pass;
+use crate::plugins::Attachments;
+use crate::{Kind, ObjectRef};
 
 /// What is kept of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServiceBody {
     /// `externalName` of a Service of type ExternalName.
-    pub(crate) external_name: Option<String>,
-    pub(crate) ports: Vec<PortBody>,
+    external_name: Option<String>,
+    ports: Vec<PortBody>,
 }
 
 /// A port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PortBody {
-    pub(crate) name: String,
-    pub(crate) number: u16,
-    pub(crate) app_protocol: Option<String>,
+struct PortBody {
+    name: String,
+    number: u16,
+    app_protocol: Option<String>,
 }
 
 impl ServiceBody {
@@ -41,6 +52,142 @@ impl ServiceBody {
         Self {
             external_name: spec.external_name.filter(|_| external),
             ports,
+        }
+    }
+
+    fn target(&self, port: PortRef<'_>) -> Option<(u16, Target)> {
+        let found = self.ports.iter().find(|own| match port {
+            PortRef::Number(number) => own.number == number,
+            PortRef::Name(name) => own.name == name,
+        });
+        let number = match (found, port) {
+            (Some(found), _) => found.number,
+            // A Service that only stands for a name need not list its ports.
+            (None, PortRef::Number(number))
+                if self.external_name.is_some() && self.ports.is_empty() =>
+            {
+                number
+            }
+            (None, _) => return None,
+        };
+        let scheme = match found.and_then(|port| port.app_protocol.as_deref()) {
+            Some("kubernetes.io/h2c") => Scheme::H2c,
+            Some("https" | "kubernetes.io/wss") => Scheme::Https,
+            _ => Scheme::Http1,
+        };
+        let origin = match self
+            .external_name
+            .as_deref()
+            .map(|name| name.trim_end_matches('.'))
+        {
+            None => Origin::Slices {
+                port_name: found.map_or_else(String::new, |port| port.name.clone()),
+            },
+            Some(name) => match name.trim_start_matches('[').trim_end_matches(']').parse() {
+                Ok(address) => Origin::Address(address),
+                Err(_) => Origin::Name(name.to_owned()),
+            },
+        };
+        Some((number, Target { scheme, origin }))
+    }
+}
+
+/// How a route names a port of a Service.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PortRef<'a> {
+    Number(u16),
+    Name(&'a str),
+}
+
+/// Where requests for a port of a Service go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    scheme: Scheme,
+    pub(crate) origin: Origin,
+}
+
+/// Where the addresses come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// EndpointSlices, from their port of this name.
+    Slices {
+        port_name: String,
+    },
+    Address(IpAddr),
+    Name(String),
+}
+
+/// Ports of Services that routes lead to, by namespace and name.
+pub(crate) type Upstreams = BTreeMap<(Arc<str>, Arc<str>), BTreeMap<u16, Target>>;
+
+/// "namespace/service/port", as in the keys of Upstream and Endpoints.
+pub(crate) fn upstream_name(namespace: &str, service: &str, port: u16) -> String {
+    format!("{namespace}/{service}/{port}")
+}
+
+impl Pass<'_> {
+    /// The key of the upstream for a port of a Service.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub(crate) fn upstream(
+        &mut self,
+        namespace: &str,
+        service: &str,
+        port: PortRef<'_>,
+    ) -> Result<String, String> {
+        let Some(body) = self.inputs.service(namespace, service) else {
+            return Err(format!("Service {namespace}/{service} does not exist"));
+        };
+        let Some((number, target)) = body.target(port) else {
+            let wanted = match port {
+                PortRef::Number(number) => number.to_string(),
+                PortRef::Name(name) => format!("{name:?}"),
+            };
+            let numbers: Vec<_> = body
+                .ports
+                .iter()
+                .map(|port| port.number.to_string())
+                .collect();
+            let has = if numbers.is_empty() {
+                "none".to_owned()
+            } else {
+                numbers.join(", ")
+            };
+            return Err(format!(
+                "Service {namespace}/{service} has no TCP port {wanted} (it has: {has})"
+            ));
+        };
+        self.upstreams
+            .entry((namespace.into(), service.into()))
+            .or_default()
+            .insert(number, target);
+        Ok(format!(
+            "Upstream/{}",
+            upstream_name(namespace, service, number)
+        ))
+    }
+
+    /// Writes the upstreams that routes asked for.
+    pub(crate) fn put_upstreams(&mut self, attachments: &Attachments) {
+        for ((namespace, service), ports) in &self.upstreams {
+            let reference = ObjectRef::new(Kind::Service, namespace, service);
+            let plugins = attachments.keys_of(&reference);
+            for (number, target) in ports {
+                let (dns_name, dns_port) = match &target.origin {
+                    Origin::Name(name) => (name.clone(), u32::from(*number)),
+                    Origin::Slices { .. } | Origin::Address(_) => (String::new(), 0),
+                };
+                let upstream = proto::Upstream {
+                    scheme: target.scheme.into(),
+                    dns_name,
+                    dns_port,
+                    plugins: plugins.clone(),
+                    missing: false,
+                };
+                let key = format!("Upstream/{}", upstream_name(namespace, service, *number));
+                self.resources.put(&key, Body::Upstream(upstream));
+            }
         }
     }
 }

@@ -1,0 +1,178 @@
+//! GatewayClasses and IngressClasses: what is ours.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::findings::Reasons;
+use crate::object::Body;
+use crate::pass::Pass;
+use crate::{Condition, Kind, Object, StatusBody};
+
+/// How Ingresses named their class before `spec.ingressClassName`.
+pub(crate) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+/// Marks the IngressClass of Ingresses that name none.
+pub(crate) const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
+/// The class that counts as ours where files declare none.
+const USUAL_NAME: &str = "postern";
+
+/// Features of the Gateway API, by the names of its conformance tests.
+const FEATURES: [&str; 22] = [
+    "Gateway",
+    "GatewayPort8080",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteSchemeRedirect",
+    "ReferenceGrant",
+];
+
+/// The classes that are ours.
+#[derive(Debug, Default)]
+pub(crate) struct Classes {
+    gateway: BTreeSet<String>,
+    ingress: BTreeSet<String>,
+    /// Of Ingresses that name no class.
+    default_ingress: Option<String>,
+}
+
+impl Classes {
+    pub(crate) fn has_gateway_class(&self, name: &str) -> bool {
+        self.gateway.contains(name)
+    }
+
+    pub(crate) fn has_ingress_class(&self, name: &str) -> bool {
+        self.ingress.contains(name)
+    }
+
+    /// The class of an Ingress, if that is ours.
+    pub(crate) fn of_ingress<'a>(
+        &'a self,
+        object: &'a Object,
+        named: Option<&'a str>,
+    ) -> Option<&'a str> {
+        let annotated = || {
+            object
+                .meta
+                .annotations
+                .get(CLASS_ANNOTATION)
+                .map(String::as_str)
+        };
+        match named.or_else(annotated).filter(|name| !name.is_empty()) {
+            Some(name) => self.has_ingress_class(name).then_some(name),
+            None => self.default_ingress.as_deref(),
+        }
+    }
+}
+
+impl Pass<'_> {
+    pub(crate) fn classes(&mut self) -> Classes {
+        let mut classes = Classes::default();
+        for object in self.inputs.all(Kind::GatewayClass) {
+            let name = object.reference.name.to_string();
+            match &object.body {
+                Body::GatewayClass(class)
+                    if class.controller_name == self.settings.gateway_controller =>
+                {
+                    let mut accepted = Reasons::default();
+                    if class.parameters_ref.is_some() {
+                        let message = "Postern takes no parameters: remove spec.parametersRef";
+                        self.findings.error(
+                            &object.reference,
+                            "InvalidParameters",
+                            "spec.parametersRef",
+                            message,
+                        );
+                        accepted.add("InvalidParameters", message);
+                    } else {
+                        classes.gateway.insert(name);
+                    }
+                    let features: Vec<_> = FEATURES
+                        .iter()
+                        .map(|name| json!({ "name": name }))
+                        .collect();
+                    let body = StatusBody::Conditions {
+                        conditions: vec![accepted.condition("Accepted", "Accepted")],
+                        fields: [("supportedFeatures", features.into())].into(),
+                    };
+                    self.findings.status(object, body);
+                }
+                Body::Unreadable(bad) => {
+                    self.findings.error(
+                        &object.reference,
+                        "InvalidField",
+                        bad.field.clone(),
+                        bad.message.clone(),
+                    );
+                }
+                _ => {}
+            }
+        }
+        for object in self.inputs.all(Kind::IngressClass) {
+            match &object.body {
+                Body::IngressClass(class)
+                    if class.controller.as_deref() == Some(&self.settings.ingress_controller) =>
+                {
+                    let name = object.reference.name.to_string();
+                    if object
+                        .meta
+                        .annotations
+                        .get(DEFAULT_ANNOTATION)
+                        .is_some_and(|value| value == "true")
+                    {
+                        classes.default_ingress.get_or_insert_with(|| name.clone());
+                    }
+                    if class.parameters.is_some() {
+                        let message = "Postern takes no parameters; spec.parameters has no effect";
+                        self.findings.warning(
+                            &object.reference,
+                            "InvalidParameters",
+                            "spec.parameters",
+                            message,
+                        );
+                    }
+                    classes.ingress.insert(name);
+                }
+                Body::Unreadable(bad) => {
+                    self.findings.error(
+                        &object.reference,
+                        "InvalidField",
+                        bad.field.clone(),
+                        bad.message.clone(),
+                    );
+                }
+                _ => {}
+            }
+        }
+        if self.settings.standalone {
+            if self.inputs.all(Kind::GatewayClass).next().is_none() {
+                classes.gateway.insert(USUAL_NAME.to_owned());
+            }
+            if self.inputs.all(Kind::IngressClass).next().is_none() {
+                classes.ingress.insert(USUAL_NAME.to_owned());
+                classes.default_ingress = Some(USUAL_NAME.to_owned());
+            }
+        }
+        classes
+    }
+
+    /// The condition of a class or another object that cannot be read.
+    pub(crate) fn unreadable_condition(field: &str, message: &str) -> Condition {
+        Condition::no("Accepted", "Invalid", format!("{field}: {message}"))
+    }
+}

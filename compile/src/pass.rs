@@ -1,0 +1,93 @@
+//! One compilation of everything but Consumers, Credentials and Endpoints.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use snapshot::Entry;
+use snapshot::proto::Resource;
+use snapshot::proto::resource::Body;
+
+use crate::certificates::Certificates;
+use crate::credentials::SharedKeys;
+use crate::findings::Findings;
+use crate::grants::Grants;
+use crate::inputs::Inputs;
+use crate::plugins::Attachments;
+use crate::services::Upstreams;
+use crate::{GatewayService, ObjectRef, Settings};
+
+/// What the parts of a pass read and write.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) settings: &'a Settings,
+    pub(crate) shared_keys: &'a SharedKeys,
+    pub(crate) certificates: &'a mut Certificates,
+    pub(crate) grants: Grants<'a>,
+    pub(crate) findings: Findings,
+    pub(crate) resources: Resources,
+    pub(crate) upstreams: Upstreams,
+}
+
+/// What came of a pass.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) resources: Resources,
+    pub(crate) findings: Findings,
+    /// Ports of Services that routes lead to.
+    pub(crate) upstreams: Upstreams,
+    /// Keys of the plugins attached to Consumers.
+    pub(crate) consumer_plugins: BTreeMap<ObjectRef, Vec<String>>,
+    pub(crate) gateway_services: Vec<GatewayService>,
+}
+
+/// Encoded resources by key.
+#[derive(Debug, Default)]
+pub(crate) struct Resources(pub(crate) BTreeMap<Arc<str>, Entry>);
+
+impl Resources {
+    pub(crate) fn put(&mut self, key: &str, body: Body) {
+        self.0.insert(key.into(), encode(key, body));
+    }
+}
+
+/// A resource under its key.
+pub(crate) fn encode(key: &str, body: Body) -> Entry {
+    Entry::new(&Resource {
+        key: key.to_owned(),
+        body: Some(body),
+    })
+}
+
+/// Compiles.
+pub(crate) fn run(
+    inputs: &Inputs,
+    settings: &Settings,
+    shared_keys: &SharedKeys,
+    certificates: &mut Certificates,
+) -> Outcome {
+    let mut pass = Pass {
+        inputs,
+        settings,
+        shared_keys,
+        certificates,
+        grants: Grants::of(inputs),
+        findings: Findings::default(),
+        resources: Resources::default(),
+        upstreams: Upstreams::default(),
+    };
+    let classes = pass.classes();
+    let attachments = Attachments::collect(&mut pass, &classes);
+    let mut gateways = pass.gateways(&classes, &attachments);
+    pass.http_routes(&mut gateways, &attachments);
+    pass.ingresses(&classes, &mut gateways, &attachments);
+    pass.put_upstreams(&attachments);
+    let gateway_services = pass.finish_gateways(gateways);
+    Outcome {
+        resources: pass.resources,
+        findings: pass.findings,
+        upstreams: pass.upstreams,
+        consumer_plugins: attachments.of_consumers(),
+        gateway_services,
+    }
+}

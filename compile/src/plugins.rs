@@ -1,0 +1,303 @@
+//! AuthPlugins: what each is, and whether it is fit to be enforced.
+//!
+//! What cannot be resolved is closed, never left out: a route that names a plugin answers 500 until the plugin is right.
+
+use std::sync::Arc;
+
+use ::plugins::{Config, Type};
+use crds::{AuthPluginSpec, ConsumerNamespaces, NamespacesFrom, SelectorOperator, TargetRef};
+use serde_json::Value;
+use snapshot::proto;
+use snapshot::proto::resource::Body as Resource;
+
+use crate::findings::{Reasons, in_spec};
+use crate::object::{Body, Unreadable};
+use crate::pass::Pass;
+use crate::selectors::{Operator, Selector, namespaces};
+use crate::{Condition, Kind, Object, ObjectRef, StatusBody};
+
+pub(crate) use crate::attachments::Attachments;
+
+/// An AuthPlugin on its way through a pass.
+#[derive(Debug)]
+pub(crate) struct Plugin<'a> {
+    pub(crate) object: &'a Object,
+    pub(crate) key: Arc<str>,
+    /// None where nobody can say what it is.
+    pub(crate) kind: Option<Type>,
+    pub(crate) enabled: bool,
+    pub(crate) targets: Vec<TargetRef>,
+    config: Option<Config>,
+    spec: Option<&'a AuthPluginSpec>,
+    pub(crate) accepted: Reasons,
+    pub(crate) resolved: Reasons,
+    /// Why its routes are closed.
+    closed: Vec<String>,
+}
+
+impl<'a> Plugin<'a> {
+    /// Reads an object, as far as that goes.
+    pub(crate) fn of(object: &'a Object, pass: &mut Pass<'_>) -> Option<Self> {
+        let key = key_of(&object.reference.namespace, &object.reference.name).into();
+        let mut plugin = Self {
+            object,
+            key,
+            kind: None,
+            enabled: true,
+            targets: Vec::new(),
+            config: None,
+            spec: None,
+            accepted: Reasons::default(),
+            resolved: Reasons::default(),
+            closed: Vec::new(),
+        };
+        match &object.body {
+            Body::AuthPlugin(spec) => plugin.read(spec, pass),
+            Body::Unreadable(bad) => plugin.salvage(bad, pass),
+            _ => return None,
+        }
+        Some(plugin)
+    }
+
+    fn read(&mut self, spec: &'a AuthPluginSpec, pass: &mut Pass<'_>) {
+        self.spec = Some(spec);
+        self.enabled = spec.enabled;
+        self.targets.clone_from(&spec.target_refs);
+        let mut configs = spec.configs();
+        if let (Some(config), true) = (configs.pop(), configs.is_empty()) {
+            self.kind = Some(config.kind());
+            self.config = Some(config);
+        }
+        for problem in spec.check() {
+            let field = in_spec(&problem.field);
+            pass.findings.error(
+                &self.object.reference,
+                "InvalidField",
+                field.clone(),
+                problem.message.clone(),
+            );
+            let message = format!("{field}: {}", problem.message);
+            self.accepted.add("Invalid", message.clone());
+            self.closed.push(message);
+        }
+        let anonymous = self.config.as_ref().and_then(Config::anonymous);
+        if let Some(anonymous) = anonymous {
+            let namespace = &self.object.reference.namespace;
+            if pass
+                .inputs
+                .find(Kind::Consumer, namespace, &anonymous.name)
+                .is_none()
+            {
+                let message = format!(
+                    "Consumer {namespace}/{}, the anonymous one, does not exist",
+                    anonymous.name
+                );
+                let field = self.block_field("anonymous.name");
+                pass.findings.error(
+                    &self.object.reference,
+                    "ConsumerNotFound",
+                    field,
+                    message.clone(),
+                );
+                self.resolved.add("ConsumerNotFound", message);
+            }
+        }
+    }
+
+    fn block_field(&self, field: &str) -> String {
+        self.kind.map_or_else(
+            || in_spec(field),
+            |kind| format!("spec.{}.{field}", kind.name()),
+        )
+    }
+
+    /// Makes out at least what is to be closed.
+    fn salvage(&mut self, bad: &Unreadable, pass: &mut Pass<'_>) {
+        let reference = &self.object.reference;
+        self.enabled = bad
+            .spec
+            .get("enabled")
+            .and_then(Value::as_bool)
+            .unwrap_or(true);
+        let mut unclear = false;
+        match bad.spec.get("targetRefs") {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(targets)) => {
+                for target in targets {
+                    match salvage_target(target) {
+                        Some(target) => self.targets.push(target),
+                        None => unclear = true,
+                    }
+                }
+            }
+            Some(_) => unclear = true,
+        }
+        let mut message = format!("{}: {}", bad.field, bad.message);
+        if unclear {
+            message.push_str(
+                "; some of its targetRefs cannot be read either, and what they mean is not closed",
+            );
+        } else {
+            message.push_str("; what it protects is closed until this is right");
+        }
+        pass.findings.error(
+            reference,
+            "InvalidField",
+            bad.field.clone(),
+            message.clone(),
+        );
+        self.accepted.add("Invalid", message.clone());
+        self.closed.push(message);
+    }
+
+    /// Writes the plugin and its status. `attached` tells whether it is in force anywhere.
+    pub(crate) fn finish(self, pass: &mut Pass<'_>) {
+        let programmed = if !self.enabled {
+            Condition::no("Programmed", "Disabled", "spec.enabled is false")
+        } else if self.closed.is_empty() {
+            Condition::programmed([Arc::clone(&self.key)])
+        } else {
+            Condition::no(
+                "Programmed",
+                "Invalid",
+                "what it protects answers 500 until the object is right",
+            )
+        };
+        if self.enabled {
+            let plugin = self.resource(pass);
+            pass.resources.put(&self.key, Resource::Plugin(plugin));
+        }
+        let conditions = vec![
+            self.accepted.condition("Accepted", "Accepted"),
+            self.resolved.condition("ResolvedRefs", "ResolvedRefs"),
+            programmed,
+        ];
+        pass.findings.status(
+            self.object,
+            StatusBody::Conditions {
+                conditions,
+                fields: [].into(),
+            },
+        );
+    }
+
+    fn resource(&self, pass: &mut Pass<'_>) -> proto::Plugin {
+        let kind = self.kind.map_or("", Type::name).to_owned();
+        let (Some(config), Some(spec), true) = (&self.config, self.spec, self.closed.is_empty())
+        else {
+            return proto::Plugin {
+                r#type: kind,
+                closed: self.closed.join("; "),
+                ..proto::Plugin::default()
+            };
+        };
+        let own = &self.object.reference.namespace;
+        let namespaces = self.namespaces(&spec.consumers, pass);
+        self.report_shared_keys(&namespaces, pass);
+        proto::Plugin {
+            r#type: kind,
+            config: config.to_json().into(),
+            namespaces,
+            anonymous: config
+                .anonymous()
+                .map_or_else(String::new, |name| format!("Consumer/{own}/{}", name.name)),
+            closed: String::new(),
+        }
+    }
+
+    fn namespaces(&self, consumers: &ConsumerNamespaces, pass: &Pass<'_>) -> Vec<String> {
+        let own = self.object.reference.namespace.to_string();
+        let all = || namespaces(pass.inputs, pass.settings).into_iter();
+        match consumers.from {
+            NamespacesFrom::Same => vec![own],
+            NamespacesFrom::All => {
+                let mut names: Vec<_> = all().map(|name| name.to_string()).chain([own]).collect();
+                names.sort_unstable();
+                names.dedup();
+                names
+            }
+            NamespacesFrom::Selector => {
+                let selector = consumers.selector.as_ref().map(|selector| Selector {
+                    labels: selector.match_labels.clone(),
+                    expressions: selector
+                        .match_expressions
+                        .iter()
+                        .map(|wanted| {
+                            (
+                                wanted.key.clone(),
+                                operator(wanted.operator),
+                                wanted.values.clone(),
+                            )
+                        })
+                        .collect(),
+                });
+                let fits = |name: &Arc<str>| {
+                    selector
+                        .as_ref()
+                        .is_some_and(|selector| selector.matches_namespace(pass.inputs, name))
+                };
+                all().filter(fits).map(|name| name.to_string()).collect()
+            }
+        }
+    }
+
+    /// A value that two of the namespaces know is refused by the proxies; its owners should learn why.
+    fn report_shared_keys(&self, namespaces: &[String], pass: &mut Pass<'_>) {
+        if namespaces.len() < 2 || self.kind != Some(Type::KeyAuth) {
+            return;
+        }
+        for holders in pass.shared_keys.within(namespaces) {
+            let names: Vec<_> = holders.iter().map(ToString::to_string).collect();
+            let message = format!(
+                "the same key is known in several namespaces and therefore refused: {}; give each caller a key of its own",
+                names.join(", ")
+            );
+            pass.findings.warning(
+                &self.object.reference,
+                "SharedKey",
+                "spec.consumers",
+                message,
+            );
+        }
+    }
+}
+
+/// Key of a plugin in the snapshot.
+pub(crate) fn key_of(namespace: &str, name: &str) -> String {
+    format!("Plugin/{namespace}/{name}")
+}
+
+/// A plugin that something names, but that does not exist: it closes what names it.
+pub(crate) fn put_missing(pass: &mut Pass<'_>, plugin: &ObjectRef) -> Arc<str> {
+    let key: Arc<str> = key_of(&plugin.namespace, &plugin.name).into();
+    let closed = format!("{plugin} does not exist");
+    pass.resources.put(
+        &key,
+        Resource::Plugin(proto::Plugin {
+            closed,
+            ..proto::Plugin::default()
+        }),
+    );
+    key
+}
+
+const fn operator(operator: SelectorOperator) -> Operator {
+    match operator {
+        SelectorOperator::In => Operator::In,
+        SelectorOperator::NotIn => Operator::NotIn,
+        SelectorOperator::Exists => Operator::Exists,
+        SelectorOperator::DoesNotExist => Operator::DoesNotExist,
+    }
+}
+
+/// A target out of what does not decode; a section that cannot be read means the whole object.
+fn salvage_target(target: &Value) -> Option<TargetRef> {
+    let text = |name: &str| target.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(TargetRef {
+        group: text("group").unwrap_or_default(),
+        kind: text("kind")?,
+        name: text("name")?,
+        namespace: text("namespace"),
+        section_name: text("sectionName"),
+    })
+}
