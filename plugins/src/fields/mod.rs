@@ -4,6 +4,8 @@
 //! as its type says is [`Unreadable`], and is passed on as it is.
 
 mod form;
+#[cfg(any(test, feature = "invariants"))]
+pub mod invariants;
 mod json;
 mod multipart;
 mod parameter;
