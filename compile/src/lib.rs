@@ -43,3 +43,6 @@ pub use output::{
     Condition, ConditionStatus, Diagnostic, GatewayService, Level, ListenerStatus, ObjectStatus,
     ParentStatus, ProgrammedBy, Settings, StatusBody, Update, WantedSecret,
 };
+
+#[cfg(test)]
+mod tests;
