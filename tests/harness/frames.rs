@@ -226,3 +226,15 @@ pub async fn outcome(connection: &mut Connection, stream: u32) -> Outcome {
     }
     Outcome::Closed
 }
+
+/// What becomes of a stream whose answer has begun.
+pub async fn outcome_after_head(connection: &mut Connection, stream: u32) -> Outcome {
+    while let Some(frame) = next(connection).await {
+        match frame.kind {
+            RST_STREAM if frame.stream == stream => return Outcome::Reset(frame.code()),
+            GOAWAY => return Outcome::GoAway(frame.code()),
+            _ => {}
+        }
+    }
+    Outcome::Closed
+}

@@ -123,7 +123,7 @@ impl Connection {
     }
 
     /// As [`Self::head`], but waits as long as it takes; None also when the connection breaks.
-    pub(crate) async fn idle_head(&mut self) -> Option<Vec<u8>> {
+    pub async fn idle(&mut self) -> Option<Vec<u8>> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             if self.stream.read_until(b'\n', &mut head).await.unwrap_or(0) == 0 {

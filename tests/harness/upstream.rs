@@ -166,7 +166,7 @@ impl Upstream {
 async fn serve(mut connection: Connection, log: Arc<Log>, number: usize, reply: Arc<Answering>) {
     loop {
         // Idle connections of the gateway's pool stay open for long.
-        let Some(head) = connection.idle_head().await else {
+        let Some(head) = connection.idle().await else {
             return;
         };
         let (line, headers) = parse_head(&head);

@@ -1,0 +1,204 @@
+//! Ingress: hosts, path types, the default backend, classes and TLS.
+
+use harness::objects::{gateway, gateway_class, http_listener, object, service, tls_secret};
+use harness::raw::{Connection, get};
+use harness::tls::{self, Certificate};
+use harness::{Rig, Upstream};
+use serde_json::{Value, json};
+
+fn class(name: &str, controller: &str) -> Value {
+    object(
+        "networking.k8s.io/v1",
+        "IngressClass",
+        name,
+        &json!({"controller": controller}),
+    )
+}
+
+fn path(kind: &str, path: &str, service: &str) -> Value {
+    json!({"path": path, "pathType": kind, "backend": {"service": {"name": service, "port": {"number": 80}}}})
+}
+
+fn ingress(name: &str, class: &str, host: &str, paths: &[Value]) -> Value {
+    let spec =
+        json!({"ingressClassName": class, "rules": [{"host": host, "http": {"paths": paths}}]});
+    object("networking.k8s.io/v1", "Ingress", name, &spec)
+}
+
+/// Ingresses are served on the ports 8000 and 8443, which only one process of a machine can have.
+async fn on_fixed_ports(objects: Vec<Value>, test: impl AsyncFnOnce(&Rig)) {
+    let lock = std::fs::File::create("/tmp/postern-ports.lock").unwrap();
+    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
+        .await
+        .unwrap()
+        .unwrap();
+    let objects = objects
+        .into_iter()
+        .chain([class("postern", "postern.dev/ingress-controller")]);
+    let rig = Rig::build()
+        .without_gateway()
+        .objects(objects)
+        .start()
+        .await;
+    test(&rig).await;
+    // The ports must be free again before the next test may have them.
+    rig.postern.kill().await;
+    drop(lock);
+}
+
+async fn ask(host: &str, target: &str) -> String {
+    let answer = Connection::open(8000)
+        .await
+        .ask(get(host, target, &[]))
+        .await;
+    format!(
+        "{} {}",
+        answer.status,
+        answer.header("x-upstream").unwrap_or("-")
+    )
+}
+
+#[tokio::test]
+async fn paths_hosts_and_classes_are_kept_apart() {
+    let (a, b) = (Upstream::named("a").await, Upstream::named("b").await);
+    let mut objects = [service("a", a.port()), service("b", b.port())].concat();
+    let mut default = ingress(
+        "fallback",
+        "postern",
+        "fallback.test",
+        &[path("Exact", "/a", "a")],
+    );
+    default["spec"]["defaultBackend"] =
+        json!({"service": {"name": "echo", "port": {"name": "http"}}});
+    objects.extend([
+        ingress(
+            "i",
+            "postern",
+            "i.test",
+            &[
+                path("Prefix", "/a", "a"),
+                path("Exact", "/a/b", "b"),
+                path("ImplementationSpecific", "/impl", "b"),
+            ],
+        ),
+        ingress(
+            "wild",
+            "postern",
+            "*.wild.test",
+            &[path("Prefix", "/", "a")],
+        ),
+        ingress(
+            "foreign",
+            "other",
+            "foreign.test",
+            &[path("Prefix", "/", "a")],
+        ),
+        class("other", "example.test/other"),
+        default,
+    ]);
+    let table = [
+        ("i.test", "/a", "200 a"),
+        ("i.test", "/a/", "200 a"),
+        ("i.test", "/a/b", "200 b"),
+        ("i.test", "/a/b/", "200 a"),
+        ("i.test", "/ab", "200 echo"),
+        ("i.test", "/impl/x", "200 b"),
+        ("x.wild.test", "/q", "200 a"),
+        // An Ingress wildcard stands for one label only.
+        ("x.y.wild.test", "/q", "200 echo"),
+        ("wild.test", "/q", "200 echo"),
+        ("fallback.test", "/a", "200 a"),
+        ("fallback.test", "/other", "200 echo"),
+        // Nothing of it is served, so the default backend of another Ingress answers.
+        ("foreign.test", "/", "200 echo"),
+    ];
+    on_fixed_ports(objects, async |_| {
+        for (host, target, want) in table {
+            assert_eq!(ask(host, target).await, want, "{host} {target}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tls_secrets_are_served_by_name() {
+    let certificate = Certificate::of(&["s.test"]);
+    let mut secure = ingress("s", "postern", "s.test", &[path("Prefix", "/", "echo")]);
+    secure["spec"]["tls"] = json!([{"hosts": ["s.test"], "secretName": "s-tls"}]);
+    on_fixed_ports(
+        vec![secure, tls_secret("s-tls", &certificate)],
+        async |_| {
+            let session = tls::connect(8443, Some("s.test"), &["http/1.1"], tls::VERSIONS)
+                .await
+                .unwrap();
+            assert_eq!(session.certificate, certificate.der);
+            let answer = Connection::over(session.stream)
+                .ask(get("s.test", "/", &[]))
+                .await;
+            assert_eq!(
+                (answer.status, answer.header("x-upstream")),
+                (200, Some("echo"))
+            );
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn plugins_protect_ingresses_and_their_class() {
+    let mut objects = harness::objects::consumer_with_key("alice", "key-of-alice");
+    let target =
+        |kind: &str, name: &str| json!({"group": "networking.k8s.io", "kind": kind, "name": name});
+    objects.extend([
+        ingress("one", "postern", "one.test", &[path("Prefix", "/", "echo")]),
+        ingress("two", "postern", "two.test", &[path("Prefix", "/", "echo")]),
+        harness::objects::plugin(
+            "wide",
+            &[target("IngressClass", "postern")],
+            "keyAuth",
+            &json!({"realm": "class"}),
+        ),
+        harness::objects::plugin(
+            "narrow",
+            &[target("Ingress", "one")],
+            "keyAuth",
+            &json!({"realm": "ingress"}),
+        ),
+    ]);
+    on_fixed_ports(objects, async |_| {
+        for (host, realm) in [("one.test", "ingress"), ("two.test", "class")] {
+            let answer = Connection::open(8000).await.ask(get(host, "/", &[])).await;
+            let want = format!("Key realm=\"{realm}\"");
+            assert_eq!(
+                (answer.status, answer.header("www-authenticate")),
+                (401, Some(want.as_str()))
+            );
+            let answer = Connection::open(8000)
+                .await
+                .ask(get(host, "/", &[("apikey", "key-of-alice")]))
+                .await;
+            assert_eq!(answer.status, 200);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gateway_beside_ingresses_is_served_on_its_own_port() {
+    let port = harness::ports::Port::reserve();
+    let objects = vec![
+        gateway_class(),
+        gateway("gateway", &[http_listener("http", port.number())]),
+        harness::objects::route("r", "r.test", "echo"),
+    ];
+    let rig = Rig::build()
+        .without_gateway()
+        .objects(objects)
+        .start()
+        .await;
+    let answer = Connection::open(port.number())
+        .await
+        .ask(get("r.test", "/", &[]))
+        .await;
+    assert_eq!((answer.status, rig.upstream.count()), (200, 1));
+}

@@ -1,0 +1,33 @@
+//! The product as a process: manifests in, requests through, and what came out at either end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod drain;
+mod failure;
+mod forwarded;
+mod grants;
+mod hosts;
+mod hygiene;
+mod identity;
+mod ingress;
+mod key_auth;
+mod key_body;
+mod logs;
+mod methods;
+mod metrics;
+mod namespaces;
+mod paths;
+mod plugins;
+mod precedence;
+mod protocols;
+mod reload;
+mod routing;
+mod slow;
+mod streaming;
+mod tls;
+mod upgrade;
