@@ -17,10 +17,9 @@ use std::sync::Arc;
 
 pub(crate) use build::{Builder, Order};
 pub(crate) use conditions::{Match, Regexes};
-pub(crate) use hosts::{has_one_label_more, intersection};
+pub(crate) use hosts::{Hosts, has_one_label_more, intersection};
 
 use crate::runtime::{Found, Request, Rule};
-use hosts::Hosts;
 use paths::Paths;
 
 /// Hosts and routes of one port.

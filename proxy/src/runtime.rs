@@ -87,7 +87,7 @@ pub struct Backend {
 /// Plugins in the order in which they run.
 #[derive(Debug, Default)]
 pub struct Chain {
-    pub plugins: Vec<ChainPlugin>,
+    pub plugins: Vec<Arc<ChainPlugin>>,
 }
 
 #[derive(Debug)]
@@ -100,33 +100,33 @@ pub struct ChainPlugin {
     pub metrics: crate::metrics::PluginId,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum RequestFilter {
     Headers(HeaderEdit),
     Rewrite(Rewrite),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct HeaderEdit {
     pub set: Vec<(HeaderName, HeaderValue)>,
     pub add: Vec<(HeaderName, HeaderValue)>,
     pub remove: Vec<HeaderName>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rewrite {
     pub hostname: Option<HeaderValue>,
     pub path: Option<PathEdit>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum PathEdit {
     Full(Box<str>),
     /// Replaces the prefix that the request's match named, on the canonical path.
     Prefix(Box<str>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Redirect {
     pub scheme: Option<Box<str>>,
     pub hostname: Option<Box<str>>,

@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 
 /// Something per hostname.
 #[derive(Debug)]
-pub(super) struct Hosts<T> {
+pub(crate) struct Hosts<T> {
     exact: HashMap<Box<str>, T>,
     /// By what stands behind "*.".
     wildcard: HashMap<Box<str>, T>,
@@ -19,7 +19,7 @@ impl<T> Default for Hosts<T> {
 
 impl<T> Hosts<T> {
     /// All that fit a host, the most specific first; with the suffix where it is a wildcard's.
-    pub(super) fn candidates<'a, 'h>(
+    pub(crate) fn candidates<'a, 'h>(
         &'a self,
         host: &'h str,
     ) -> impl Iterator<Item = (&'a T, Option<&'h str>)> + use<'a, 'h, T> {
@@ -30,7 +30,7 @@ impl<T> Hosts<T> {
     }
 
     /// What is under a hostname ("" any, "a.b", "*.b"), made where there is none.
-    pub(super) fn entry(&mut self, hostname: &str, make: impl FnOnce() -> T) -> &mut T {
+    pub(crate) fn entry(&mut self, hostname: &str, make: impl FnOnce() -> T) -> &mut T {
         if hostname.is_empty() {
             return self.any.get_or_insert_with(make);
         }

@@ -1,0 +1,423 @@
+//! The snapshot, as this proxy holds it: takes deltas in, builds what changed, says what it could not take.
+//!
+//! Resources are decoded once and forgotten: of each stay the hash and what was made of it. A resource that cannot be taken
+//! harms itself only. Its last good version stays in force; a plugin has none, its routes are closed.
+
+mod build;
+mod held;
+mod parts;
+mod upstreams;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use plugins::directory::{Changes, Directory, KeyId, KeySlot, NewConsumer, NewKey};
+use plugins::handler::{BuildContext, Handler};
+use prost::Message;
+use snapshot::proto::resource::Body;
+use snapshot::proto::{self, Bucket, Refusal, Resource};
+
+use crate::metrics::Metrics;
+use crate::router::Regexes;
+use crate::runtime::{ChainPlugin, Runtime};
+use crate::tls::Certificate;
+use build::{Conflicts, Context, Tables, TlsPorts};
+use held::{Inventory, Place};
+use parts::{ListenerParts, RouteParts};
+pub(crate) use upstreams::{DnsUpstream, set_endpoints};
+
+/// A whole change: what the control plane sends until `more` is false.
+#[derive(Debug, Default)]
+pub(crate) struct Delta {
+    pub(crate) version: Arc<str>,
+    /// What these buckets hold and this delta does not bring is gone.
+    pub(crate) reset_buckets: Vec<u32>,
+    /// Encoded resources.
+    pub(crate) upserts: Vec<Bytes>,
+    pub(crate) removals: Removals,
+}
+
+/// Which resources are gone.
+#[derive(Debug, Default)]
+pub(crate) struct Removals(pub(crate) Vec<KeyId>);
+
+/// What a delta did.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// A new runtime is in force; without, only endpoints, Consumers or credentials changed.
+    pub(crate) rebuilt: bool,
+    /// All that was removed, also by resets, for the last-good file.
+    pub(crate) removed: Vec<KeyId>,
+    /// Which upserts were refused and leave an older version in force: not for the last-good file.
+    pub(crate) superseded: Vec<usize>,
+}
+
+/// Longest list of refusals that is reported.
+const MAX_REFUSALS: usize = 10_000;
+
+/// How many changes of the directory are made at once: more take more memory, fewer take longer.
+const DIRECTORY_BATCH: usize = 1 << 17;
+
+/// The snapshot.
+#[derive(Debug)]
+pub(crate) struct State {
+    runtime: Arc<ArcSwap<Runtime>>,
+    directory: Arc<Directory>,
+    metrics: Arc<Metrics>,
+    inventory: Inventory,
+    tables: Tables,
+    tls: TlsPorts,
+    regexes: Regexes,
+    version: Arc<str>,
+    /// Of resources, by key.
+    refused: BTreeMap<Box<str>, String>,
+    conflicts: Conflicts,
+    /// Keys of what is in the tables.
+    names: HashMap<KeyId, Box<str>>,
+    /// The Consumer that was named last, for credentials come in the order of their keys.
+    last_consumer: (String, Option<KeyId>),
+}
+
+/// What a delta has changed so far.
+#[derive(Debug, Default)]
+struct Progress {
+    changes: Changes,
+    structural: bool,
+    leaving: Vec<(Box<str>, Arc<ChainPlugin>)>,
+    applied: Applied,
+}
+
+impl State {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        let directory = Arc::new(Directory::default());
+        let runtime = Runtime {
+            version: Arc::default(),
+            ports: BTreeMap::new(),
+            directory: Arc::clone(&directory),
+            plugins: HashMap::new(),
+        };
+        Self {
+            runtime: Arc::new(ArcSwap::from_pointee(runtime)),
+            directory,
+            metrics,
+            inventory: Inventory::default(),
+            tables: Tables::default(),
+            tls: TlsPorts::default(),
+            regexes: Regexes::default(),
+            version: Arc::default(),
+            refused: BTreeMap::new(),
+            conflicts: Conflicts::new(),
+            names: HashMap::new(),
+            last_consumer: (String::new(), None),
+        }
+    }
+
+    /// What workers load.
+    pub(crate) fn runtime(&self) -> &Arc<ArcSwap<Runtime>> {
+        &self.runtime
+    }
+
+    /// Of the last delta, empty before the first.
+    pub(crate) fn version(&self) -> &Arc<str> {
+        &self.version
+    }
+
+    /// Sums of what is held, for [`proto::Hello`].
+    pub(crate) fn buckets(&self) -> Vec<Bucket> {
+        self.inventory.buckets()
+    }
+
+    /// How many resources are held.
+    pub(crate) fn len(&self) -> usize {
+        self.inventory.len()
+    }
+
+    /// Upstreams whose addresses are to be asked of the DNS.
+    pub(crate) fn by_dns(&self) -> Vec<DnsUpstream> {
+        self.tables.upstreams.by_dns()
+    }
+
+    /// Keys of the listeners on a port.
+    pub(crate) fn listeners_on(&self, port: u16) -> impl Iterator<Item = &str> {
+        self.tables.listeners.iter().filter(move |(_, parts)| parts.port == port).map(|(key, _)| &**key)
+    }
+
+    /// What could not be taken, all that is in force.
+    pub(crate) fn refusals(&self) -> Vec<Refusal> {
+        let all = self.refused.iter().chain(&self.conflicts);
+        all.take(MAX_REFUSALS).map(|(key, reason)| Refusal { key: key.to_string(), reason: reason.clone() }).collect()
+    }
+
+    /// How many could not be taken.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.len() + self.conflicts.len()
+    }
+
+    /// Takes a delta in, and swaps a new runtime in where it needs one.
+    pub(crate) fn apply(&mut self, delta: Delta) -> Applied {
+        let mut progress = Progress::default();
+        let mut brought = std::collections::HashSet::new();
+        let resetting = !delta.reset_buckets.is_empty();
+        for id in delta.removals.0 {
+            self.remove(&id, &mut progress);
+        }
+        for (at, encoded) in delta.upserts.iter().enumerate() {
+            let id = self.upsert(at, encoded, &mut progress);
+            if resetting && let Some(id) = id {
+                brought.insert(id);
+            }
+            if progress.changes.len() >= DIRECTORY_BATCH {
+                self.directory.apply(std::mem::take(&mut progress.changes));
+            }
+        }
+        for bucket in delta.reset_buckets {
+            for id in self.inventory.keys(bucket) {
+                if !brought.contains(&id) {
+                    self.remove(&id, &mut progress);
+                }
+            }
+        }
+        self.version = delta.version;
+        self.finish(progress)
+    }
+
+    fn finish(&mut self, progress: Progress) -> Applied {
+        let Progress { changes, structural, leaving, mut applied } = progress;
+        // Plugins are there before Consumers refer to them, and stay until none does.
+        if structural {
+            let (runtime, conflicts) = self.tables.build(Context {
+                metrics: &self.metrics,
+                directory: &self.directory,
+                tls: &mut self.tls,
+                version: &self.version,
+                leaving,
+            });
+            self.conflicts = conflicts;
+            self.runtime.store(Arc::new(runtime));
+            self.regexes.forget_unused();
+            self.metrics.forget_unused();
+            applied.rebuilt = true;
+        }
+        if !changes.is_empty() {
+            self.directory.apply(changes);
+            let (credentials, consumers) = self.directory.len();
+            self.metrics.process().directory(credentials, consumers);
+        }
+        applied
+    }
+
+    /// Takes a resource in; returns its key.
+    fn upsert(&mut self, at: usize, encoded: &Bytes, progress: &mut Progress) -> Option<KeyId> {
+        let resource = match Resource::decode(encoded.clone()) {
+            Ok(resource) => resource,
+            Err(error) => {
+                tracing::error!(%error, "the control plane sent a resource that cannot be decoded");
+                return None;
+            }
+        };
+        let key = resource.key;
+        let id = KeyId::of(&key);
+        let hash = snapshot::hash_of(encoded);
+        if self.inventory.hash(&id).is_some_and(|(held, _)| held == hash) {
+            return Some(id);
+        }
+        let body = resource.body.ok_or_else(|| "this version of the proxy does not know this type".to_owned());
+        let is_plugin = matches!(body, Ok(Body::Plugin(_)));
+        match body.and_then(|body| self.take(&key, id, body, progress)) {
+            Ok(place) => {
+                let old = self.inventory.put(&id, hash, place);
+                forget_key(old, place, id, &mut progress.changes);
+                match (old, place) {
+                    (None, Place::Table) => drop(self.names.insert(id, key.as_str().into())),
+                    // It was refused before.
+                    (Some(Place::Table), Place::Key(_) | Place::Consumer) => drop(self.names.remove(&id)),
+                    _ => {}
+                }
+                if !self.refused.is_empty() && !is_plugin {
+                    self.refused.remove(key.as_str());
+                }
+            }
+            Err(reason) => {
+                tracing::warn!(key, reason, "refused");
+                let old = self.inventory.hash(&id).map(|(_, place)| place);
+                let place = old.unwrap_or(Place::Table);
+                self.inventory.put(&id, hash, place);
+                if place == Place::Table {
+                    self.names.insert(id, key.as_str().into());
+                }
+                if key.starts_with("Plugin/") {
+                    let plugin = self.closed_plugin(&key, reason.as_str().into());
+                    self.tables.plugins.insert(key.as_str().into(), Arc::new(plugin));
+                    progress.structural = true;
+                } else if old.is_some() {
+                    progress.applied.superseded.push(at);
+                }
+                self.refused.insert(key.into(), reason);
+            }
+        }
+        Some(id)
+    }
+
+    fn take(&mut self, key: &str, id: KeyId, body: Body, progress: &mut Progress) -> Result<Place, String> {
+        match body {
+            Body::Consumer(consumer) => {
+                let proto::Consumer { id: own, username, custom_id, groups, plugins } = &consumer;
+                progress.changes.put_consumer(id, NewConsumer::new(own, username, custom_id, groups, plugins)?);
+                return Ok(Place::Consumer);
+            }
+            Body::Credential(credential) => return self.credential(key, id, credential, progress),
+            Body::Endpoints(endpoints) => {
+                let name = key.strip_prefix("Endpoints/").ok_or("the key does not begin with Endpoints/")?;
+                self.tables.upstreams.put_endpoints(name, &endpoints)?;
+                return Ok(Place::Table);
+            }
+            Body::Secret(_) => return Ok(Place::Table),
+            Body::Listener(listener) => {
+                self.tables.listeners.insert(key.into(), ListenerParts::read(listener)?);
+            }
+            Body::Route(route) => {
+                let route = RouteParts::read(route, &mut self.regexes)?;
+                self.tables.routes.insert(key.into(), route);
+            }
+            Body::Upstream(upstream) => {
+                let name = key.strip_prefix("Upstream/").ok_or("the key does not begin with Upstream/")?;
+                self.tables.upstreams.put(name, upstream)?;
+            }
+            Body::Certificate(certificate) => {
+                let provider = self.tls.tls.provider();
+                let certificate = Certificate::read(&certificate.chain_pem, &certificate.key_pem, provider)?;
+                self.tables.certificates.insert(key.into(), Arc::new(certificate));
+            }
+            Body::Plugin(plugin) => {
+                let plugin = self.plugin(key, plugin);
+                self.tables.plugins.insert(key.into(), Arc::new(plugin));
+            }
+        }
+        progress.structural = true;
+        Ok(Place::Table)
+    }
+
+    fn credential(
+        &mut self,
+        key: &str,
+        id: KeyId,
+        credential: proto::Credential,
+        progress: &mut Progress,
+    ) -> Result<Place, String> {
+        let namespace = key
+            .strip_prefix("Credential/")
+            .and_then(|rest| rest.split_once('/'))
+            .map(|(namespace, _)| namespace)
+            .ok_or("the key is not of the form Credential/<namespace>/<name>")?;
+        let proof = credential.proof.ok_or("this version of the proxy does not know this kind of credential")?;
+        let proto::credential::Proof::KeyAuth(proof) = proof;
+        let new = NewKey {
+            key: id,
+            namespace,
+            digest: (&*proof.digest).try_into().map_err(|_| "the digest is not 32 bytes long")?,
+            id: credential.id.parse().map_err(|_| format!("id: {:?} is not a UUID", credential.id))?,
+            consumer: self.consumer_id(credential.consumer),
+            not_before: credential.not_before,
+            expires_at: credential.expires_at,
+        };
+        let slot = self.directory.put_key(&mut progress.changes, &new);
+        Ok(Place::Key(slot.to_bytes()))
+    }
+
+    fn consumer_id(&mut self, key: String) -> KeyId {
+        match &self.last_consumer {
+            (last, Some(id)) if *last == key => *id,
+            _ => {
+                let id = KeyId::of(&key);
+                self.last_consumer = (key, Some(id));
+                id
+            }
+        }
+    }
+
+    /// Makes a plugin ready to run. One that is closed, or cannot be understood, refuses every request.
+    fn plugin(&mut self, key: &str, from: proto::Plugin) -> ChainPlugin {
+        let name: Arc<str> = key.strip_prefix("Plugin/").unwrap_or(key).into();
+        let kind = plugins::Type::from_name(&from.r#type);
+        let handler = if from.closed.is_empty() {
+            let namespaces = self.directory.namespaces(from.namespaces.iter().map(String::as_str));
+            let anonymous = (!from.anonymous.is_empty()).then_some(from.anonymous.as_str());
+            plugins::Config::from_json(&from.r#type, &from.config)
+                .map_err(|error| error.to_string())
+                .and_then(|config| Handler::build(config, BuildContext { key, namespaces, anonymous }))
+                .inspect_err(|reason| {
+                    tracing::warn!(key, reason, "refused; its routes are closed");
+                    self.refused.insert(key.into(), reason.clone());
+                })
+        } else {
+            Err(from.closed)
+        };
+        if handler.is_ok() {
+            self.refused.remove(key);
+        }
+        let metrics = self.metrics.plugin(&name, kind.map_or("", plugins::Type::name));
+        ChainPlugin { name, kind, handler: handler.map(Arc::new).map_err(Arc::from), metrics }
+    }
+
+    fn closed_plugin(&self, key: &str, reason: Arc<str>) -> ChainPlugin {
+        let name: Arc<str> = key.strip_prefix("Plugin/").unwrap_or(key).into();
+        let metrics = self.metrics.plugin(&name, "");
+        ChainPlugin { name, kind: None, handler: Err(reason), metrics }
+    }
+
+    fn remove(&mut self, id: &KeyId, progress: &mut Progress) {
+        let Some(place) = self.inventory.remove(id) else { return };
+        progress.applied.removed.push(*id);
+        match place {
+            Place::Consumer => progress.changes.remove_consumer(*id),
+            Place::Key(slot) => progress.changes.remove_key(*id, KeySlot::from_bytes(slot)),
+            Place::Table => {
+                let Some(key) = self.names.remove(id) else { return };
+                progress.structural |= self.remove_from_tables(&key, progress);
+                self.refused.remove(&key);
+                return;
+            }
+        }
+        if !self.refused.is_empty() {
+            self.refused.retain(|key, _| KeyId::of(key) != *id);
+        }
+    }
+
+    /// True where the runtime has to be built anew.
+    fn remove_from_tables(&mut self, key: &str, progress: &mut Progress) -> bool {
+        match key.split_once('/') {
+            Some(("Endpoints", name)) => {
+                self.tables.upstreams.remove_endpoints(name);
+                false
+            }
+            Some(("Upstream", name)) => {
+                self.tables.upstreams.remove(name);
+                true
+            }
+            Some(("Listener", _)) => self.tables.listeners.remove(key).is_some(),
+            Some(("Route", _)) => self.tables.routes.remove(key).is_some(),
+            Some(("Certificate", _)) => self.tables.certificates.remove(key).is_some(),
+            Some(("Plugin", _)) => match self.tables.plugins.remove_entry(key) {
+                Some(plugin) => {
+                    progress.leaving.push(plugin);
+                    true
+                }
+                None => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// An API key that is elsewhere now, or is none any more, leaves its old place.
+fn forget_key(old: Option<Place>, new: Place, id: KeyId, changes: &mut Changes) {
+    match old {
+        Some(Place::Key(slot)) if new != Place::Key(slot) => changes.remove_key(id, KeySlot::from_bytes(slot)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Puts what arrived together to what workers read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use plugins::directory::Directory;
+
+use super::parts::{BackendParts, Filters, ListenerParts, RouteParts, RuleParts};
+use super::upstreams::Upstreams;
+use crate::metrics::{Metrics, RuleId};
+use crate::router::{Builder, Order, intersection};
+use crate::runtime::{Backend, Chain, ChainPlugin, Port, Rule, Runtime};
+use crate::tls::{Certificate, ListenerCertificates, Tls};
+
+/// What runtimes are built of, by key; upstreams by name.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) listeners: BTreeMap<Box<str>, ListenerParts>,
+    pub(super) routes: BTreeMap<Box<str>, RouteParts>,
+    pub(super) upstreams: Upstreams,
+    pub(super) plugins: HashMap<Box<str>, Arc<ChainPlugin>>,
+    pub(super) certificates: HashMap<Box<str>, Arc<Certificate>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) metrics: &'a Metrics,
+    pub(super) directory: &'a Arc<Directory>,
+    pub(super) tls: &'a mut TlsPorts,
+    pub(super) version: &'a Arc<str>,
+    /// Plugins that are gone now: Consumers may refer to them for a moment.
+    pub(super) leaving: Vec<(Box<str>, Arc<ChainPlugin>)>,
+}
+
+/// A port that is being built.
+#[derive(Debug)]
+struct Building<'a> {
+    tls: bool,
+    public_port: u16,
+    router: Builder,
+    certificates: Vec<ListenerCertificates>,
+    first: &'a str,
+}
+
+/// What cannot be served beside something else, by key, and why.
+pub(super) type Conflicts = BTreeMap<Box<str>, String>;
+
+impl Tables {
+    /// Builds the runtime.
+    pub(super) fn build(&self, context: Context<'_>) -> (Runtime, Conflicts) {
+        let mut conflicts = Conflicts::new();
+        let mut building: BTreeMap<u16, Building<'_>> = BTreeMap::new();
+        let mut places: HashMap<&str, (u16, usize, &ListenerParts)> = HashMap::new();
+        for (key, listener) in &self.listeners {
+            let port = building.entry(listener.port).or_insert_with(|| Building {
+                tls: listener.tls,
+                public_port: listener.public_port,
+                router: Builder::default(),
+                certificates: Vec::new(),
+                first: key,
+            });
+            if port.tls != listener.tls {
+                let (port, other) = (listener.port, port.first);
+                conflicts.insert(key.clone(), format!("port {port} is served with another protocol for {other}"));
+                continue;
+            }
+            // Also those without a route: they keep their hosts to themselves.
+            places.insert(key, (listener.port, port.router.listener(&listener.hostname), listener));
+            if listener.tls {
+                let certificates = listener.certificates.iter().filter_map(|key| self.certificates.get(&**key));
+                port.certificates.push((listener.hostname.clone(), certificates.cloned().collect()));
+            }
+        }
+        let mut chains = Chains { tables: self, metrics: context.metrics, known: HashMap::new() };
+        for route in self.routes.values() {
+            let metrics = context.metrics.rule(&route.name);
+            for (key, hostnames) in &route.attachments {
+                let Some((port, at, listener)) = places.get(key.as_str()) else { continue };
+                let Some(port) = building.get_mut(port) else { continue };
+                add_route(&mut port.router, (*at, listener), (route, hostnames), &mut chains, &metrics);
+            }
+        }
+        let ports = building
+            .into_iter()
+            .map(|(number, port)| {
+                let tls = if port.tls { context.tls.config(number, port.certificates) } else { None };
+                let (router, public_port) = (port.router.build(), port.public_port);
+                (number, Arc::new(Port { number, tls, public_port, router }))
+            })
+            .collect::<BTreeMap<_, _>>();
+        context.tls.keep(|number| ports.contains_key(&number));
+        let mut plugins: HashMap<_, _> = context.leaving.into_iter().collect();
+        plugins.extend(self.plugins.iter().map(|(key, plugin)| (key.clone(), Arc::clone(plugin))));
+        let (version, directory) = (Arc::clone(context.version), Arc::clone(context.directory));
+        (Runtime { version, ports, directory, plugins }, conflicts)
+    }
+}
+
+fn add_route<'a>(
+    router: &mut Builder,
+    (at, listener): (usize, &'a ListenerParts),
+    (route, hostnames): (&'a RouteParts, &'a [String]),
+    chains: &mut Chains<'a>,
+    metrics: &RuleId,
+) {
+    // An Ingress's wildcard stands for one label; the Gateway API's for any number.
+    let one_label = &*route.kind == "Ingress";
+    for (index, parts) in route.rules.iter().enumerate() {
+        let mut own: Vec<&str> = if parts.hostnames.is_empty() {
+            hostnames.iter().map(String::as_str).collect()
+        } else {
+            let pairs = parts.hostnames.iter().flat_map(|of_rule| {
+                hostnames.iter().filter_map(move |of_listener| intersection(of_rule, of_listener))
+            });
+            pairs.collect()
+        };
+        own.sort_unstable();
+        own.dedup();
+        if own.is_empty() {
+            continue;
+        }
+        let rule = Arc::new(chains.rule(route, parts, listener, metrics));
+        let (created, name, kind) = (route.created, Arc::clone(&route.object), Arc::clone(&route.kind));
+        let order = Order { created, name, kind, rule: index };
+        for hostname in own {
+            router.add(at, (hostname, one_label), &parts.matches, &order, &rule);
+        }
+    }
+}
+
+/// Merges plugins, and remembers what it merged: most rules have the plugins of many others.
+struct Chains<'a> {
+    tables: &'a Tables,
+    metrics: &'a Metrics,
+    known: HashMap<Vec<&'a str>, Arc<Chain>>,
+}
+
+impl<'a> Chains<'a> {
+    fn rule(&mut self, route: &'a RouteParts, parts: &'a RuleParts, listener: &'a ListenerParts, metrics: &RuleId) -> Rule {
+        let backends: Vec<_> =
+            parts.backends.iter().map(|backend| self.backend(backend, &parts.plugins, &listener.plugins)).collect();
+        let Filters { request, response, redirect } = &parts.filters;
+        Rule {
+            route: Arc::clone(&route.name),
+            name: Arc::clone(&parts.name),
+            request_filters: request.clone(),
+            response_filters: response.clone(),
+            redirect: redirect.clone(),
+            redirect_chain: self.chain([&parts.plugins, &[], &listener.plugins]),
+            total_weight: backends.iter().fold(0, |sum, backend| backend.weight.saturating_add(sum)),
+            backends,
+            request_timeout: parts.request_timeout,
+            backend_timeout: parts.backend_timeout,
+            closed: parts.closed.clone(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    fn backend(&mut self, parts: &'a BackendParts, of_rule: &'a [String], of_listener: &'a [String]) -> Backend {
+        let name = parts.upstream.as_deref().map(|key| key.strip_prefix("Upstream/").unwrap_or(key));
+        let state = name.and_then(|name| self.tables.upstreams.get(name));
+        let of_service = state.map(|state| state.plugins.as_slice()).unwrap_or_default();
+        Backend {
+            weight: parts.weight,
+            upstream: state.map(|state| Arc::clone(&state.upstream)),
+            request_filters: parts.filters.request.clone(),
+            response_filters: parts.filters.response.clone(),
+            chain: self.chain([of_rule, of_service, of_listener]),
+        }
+    }
+
+    /// Of each type the plugin of the first scope that has one, in running order. Those whose type nobody knows are all
+    /// there, first: what they would have done cannot be left out.
+    fn chain(&mut self, scopes: [&'a [String]; 3]) -> Arc<Chain> {
+        let mut keys: Vec<&'a str> = Vec::new();
+        for scope in scopes {
+            keys.extend(scope.iter().map(String::as_str));
+            // Scopes of the same keys in another order are another chain: "|" is in no key.
+            keys.push("|");
+        }
+        if let Some(chain) = self.known.get(&keys) {
+            return Arc::clone(chain);
+        }
+        let mut plugins: Vec<Arc<ChainPlugin>> = Vec::new();
+        for key in keys.iter().filter(|key| **key != "|") {
+            let plugin = self.tables.plugins.get(*key).map_or_else(|| self.absent(key), Arc::clone);
+            let covered = |other: &Arc<ChainPlugin>| plugin.kind.is_some() && other.kind == plugin.kind;
+            if !plugins.iter().any(covered) {
+                plugins.push(plugin);
+            }
+        }
+        // Stable, and none before all types.
+        plugins.sort_by_key(|plugin| plugin.kind);
+        let chain = Arc::new(Chain { plugins });
+        self.known.insert(keys, Arc::clone(&chain));
+        chain
+    }
+
+    /// Stands for a plugin that is not in the snapshot: closed.
+    fn absent(&self, key: &str) -> Arc<ChainPlugin> {
+        let name: Arc<str> = key.strip_prefix("Plugin/").unwrap_or(key).into();
+        let metrics = self.metrics.plugin(&name, "");
+        let handler = Err("the snapshot does not hold this plugin".into());
+        Arc::new(ChainPlugin { name, kind: None, handler, metrics })
+    }
+}
+
+/// TLS configurations in use, with what they were made of: one that would be the same is the same.
+#[derive(Debug, Default)]
+pub(super) struct TlsPorts {
+    pub(super) tls: Tls,
+    ports: HashMap<u16, (Vec<ListenerCertificates>, Arc<rustls::ServerConfig>)>,
+}
+
+impl TlsPorts {
+    fn config(&mut self, port: u16, made_of: Vec<ListenerCertificates>) -> Option<Arc<rustls::ServerConfig>> {
+        let same = |a: &[ListenerCertificates], b: &[ListenerCertificates]| {
+            a.len() == b.len()
+                && a.iter().zip(b).all(|((host, one), (other_host, other))| {
+                    let pairs = one.iter().zip(other);
+                    host == other_host && one.len() == other.len() && pairs.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
+                })
+        };
+        if let Some((old, config)) = self.ports.get(&port)
+            && same(old, &made_of)
+        {
+            return Some(Arc::clone(config));
+        }
+        match self.tls.server_config(&made_of) {
+            Ok(config) => {
+                let config = Arc::new(config);
+                self.ports.insert(port, (made_of, Arc::clone(&config)));
+                Some(config)
+            }
+            Err(error) => {
+                // The provider lacks what every version of TLS needs: it would never have come this far.
+                tracing::error!(port, error, "no TLS configuration");
+                None
+            }
+        }
+    }
+
+    fn keep(&mut self, used: impl Fn(u16) -> bool) {
+        self.ports.retain(|number, _| used(*number));
+    }
+}

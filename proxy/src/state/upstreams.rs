@@ -1,0 +1,157 @@
+//! Upstreams and their endpoints.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use snapshot::proto;
+
+use super::parts::port;
+use crate::runtime::{Endpoint, EndpointSet, Upstream};
+
+/// An upstream whose addresses are to be asked of the DNS.
+#[derive(Debug, Clone)]
+pub(crate) struct DnsUpstream {
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) name: Box<str>,
+    pub(crate) port: u16,
+}
+
+/// Where an upstream's addresses come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Addresses {
+    /// The Endpoints resource of the same name.
+    Endpoints,
+    /// It is one.
+    Fixed(SocketAddr),
+    /// The DNS.
+    Name(Box<str>, u16),
+}
+
+#[derive(Debug)]
+pub(super) struct UpstreamState {
+    pub(super) upstream: Arc<Upstream>,
+    /// Keys.
+    pub(super) plugins: Vec<String>,
+    addresses: Addresses,
+}
+
+/// An endpoint as it was told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    address: SocketAddr,
+    ready: bool,
+    serving: bool,
+}
+
+/// Upstreams and endpoints by name ("shop/orders/80"): either may come first.
+#[derive(Debug, Default)]
+pub(super) struct Upstreams {
+    upstreams: HashMap<Box<str>, UpstreamState>,
+    told: HashMap<Box<str>, Vec<Told>>,
+}
+
+impl Upstreams {
+    pub(super) fn get(&self, name: &str) -> Option<&UpstreamState> {
+        self.upstreams.get(name)
+    }
+
+    /// Those whose addresses are to be asked of the DNS.
+    pub(super) fn by_dns(&self) -> Vec<DnsUpstream> {
+        let of = |state: &UpstreamState| match &state.addresses {
+            Addresses::Name(name, port) => {
+                Some(DnsUpstream { upstream: Arc::clone(&state.upstream), name: name.clone(), port: *port })
+            }
+            Addresses::Endpoints | Addresses::Fixed(_) => None,
+        };
+        self.upstreams.values().filter_map(of).collect()
+    }
+
+    pub(super) fn put(&mut self, name: &str, from: proto::Upstream) -> Result<(), String> {
+        let scheme = proto::upstream::Scheme::try_from(from.scheme)
+            .map_err(|_| format!("scheme {} is unknown", from.scheme))?;
+        let addresses = match from.dns_name.as_str() {
+            "" => Addresses::Endpoints,
+            dns_name => {
+                let port = port(from.dns_port)?;
+                match dns_name.parse::<IpAddr>() {
+                    Ok(address) => Addresses::Fixed(SocketAddr::new(address, port)),
+                    Err(_) => Addresses::Name(dns_name.into(), port),
+                }
+            }
+        };
+        let old = self.upstreams.get(name);
+        let kept = old.filter(|old| {
+            old.upstream.scheme == scheme && old.upstream.missing == from.missing && old.addresses == addresses
+        });
+        let upstream = kept.map_or_else(
+            || {
+                // Another name has other addresses: none are better than those of somebody else.
+                let same = old.filter(|old| old.addresses == addresses);
+                let endpoints = ArcSwap::new(same.map_or_else(Arc::default, |old| old.upstream.endpoints.load_full()));
+                Arc::new(Upstream { name: name.into(), scheme, endpoints, missing: from.missing })
+            },
+            |kept| Arc::clone(&kept.upstream),
+        );
+        self.upstreams.insert(name.into(), UpstreamState { upstream, plugins: from.plugins, addresses });
+        self.refresh(name);
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.upstreams.remove(name);
+    }
+
+    pub(super) fn put_endpoints(&mut self, name: &str, from: &proto::Endpoints) -> Result<(), String> {
+        let told = from
+            .endpoints
+            .iter()
+            .map(|endpoint| {
+                let address: IpAddr =
+                    endpoint.address.parse().map_err(|_| format!("{:?} is not an IP address", endpoint.address))?;
+                let address = SocketAddr::new(address, port(endpoint.port)?);
+                Ok(Told { address, ready: endpoint.ready, serving: endpoint.serving })
+            })
+            .collect::<Result<Vec<_>, String>>()?;
+        self.told.insert(name.into(), told);
+        self.refresh(name);
+        Ok(())
+    }
+
+    pub(super) fn remove_endpoints(&mut self, name: &str) {
+        self.told.remove(name);
+        self.refresh(name);
+    }
+
+    /// Gives an upstream the endpoints that it should have now.
+    fn refresh(&self, name: &str) {
+        let Some(state) = self.upstreams.get(name) else { return };
+        let usable: Vec<SocketAddr> = match &state.addresses {
+            Addresses::Name(..) => return,
+            Addresses::Fixed(address) => vec![*address],
+            Addresses::Endpoints => {
+                let told = self.told.get(name).map(Vec::as_slice).unwrap_or_default();
+                let of = |usable: fn(&Told) -> bool| told.iter().filter(move |one| usable(one)).map(|one| one.address);
+                let ready: Vec<_> = of(|one| one.ready).collect();
+                if ready.is_empty() { of(|one| one.serving).collect() } else { ready }
+            }
+        };
+        set_endpoints(&state.upstream, &usable);
+    }
+}
+
+/// Swaps an upstream's endpoints, where they differ; what stays keeps its counters.
+pub(crate) fn set_endpoints(upstream: &Upstream, usable: &[SocketAddr]) {
+    let old = upstream.endpoints.load();
+    if old.usable.iter().map(|endpoint| endpoint.address).eq(usable.iter().copied()) {
+        return;
+    }
+    let known: HashMap<SocketAddr, &Arc<Endpoint>> =
+        old.usable.iter().map(|endpoint| (endpoint.address, endpoint)).collect();
+    let endpoint = |address: &SocketAddr| match known.get(address) {
+        Some(endpoint) => Arc::clone(endpoint),
+        None => Arc::new(Endpoint { address: *address, active: 0.into() }),
+    };
+    upstream.endpoints.store(Arc::new(EndpointSet { usable: usable.iter().map(endpoint).collect() }));
+}
