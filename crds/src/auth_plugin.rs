@@ -52,7 +52,7 @@ use crate::schema;
 ])))]
 pub struct AuthPluginSpec {
     /// What it protects, 1 to 16 objects: in the same namespace, or in another one that permits it with a ReferenceGrant.
-    /// May be left out where annotations postern.dev/plugins attach it.
+    /// Default: none, only annotations postern.dev/plugins attach it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]
     pub target_refs: Vec<TargetRef>,
@@ -62,10 +62,10 @@ pub struct AuthPluginSpec {
     /// Whose Credentials count. Default: those of the plugin's own namespace.
     #[serde(default)]
     pub consumers: ConsumerNamespaces,
-    /// Callers prove themselves with an API key.
+    /// Callers prove themselves with an API key. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_auth: Option<key_auth::Config>,
-    /// Only some groups of Consumers may pass.
+    /// Only some groups of Consumers may pass. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<acl::Config>,
 }
@@ -124,7 +124,7 @@ pub struct ConsumerNamespaces {
     /// Same: this namespace. All: every namespace. Selector: those whose labels the selector matches. A key that two of
     /// these namespaces know is refused. Default: Same.
     pub from: NamespacesFrom,
-    /// Labels of the namespaces; with from: Selector only.
+    /// Labels of the namespaces; with from: Selector, and only then. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<NamespaceSelector>,
 }

@@ -75,7 +75,7 @@ pub struct CredentialSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
     pub tags: Vec<String>,
-    /// An API key, for keyAuth plugins.
+    /// An API key, for keyAuth plugins. Exactly one block must be given; keyAuth: {} generates a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_auth: Option<KeyAuthCredential>,
 }
@@ -86,10 +86,11 @@ pub struct CredentialSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::SECRET_OR_HASH])))]
 pub struct KeyAuthCredential {
-    /// Entry of a Secret in the same namespace that holds the key. Excludes hash.
+    /// Entry of a Secret in the same namespace that holds the key. Default: none. Excludes hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
-    /// SHA-256 of the key, "sha256:" and 64 hexadecimal digits: the key itself is stored nowhere. Excludes secretRef.
+    /// SHA-256 of the key, "sha256:" and 64 hexadecimal digits: the key itself is stored nowhere.
+    /// Default: none. Excludes secretRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), extend("x-kubernetes-validations" = schema::rules(&[schema::HASH])))]
     pub hash: Option<String>,

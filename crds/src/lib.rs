@@ -15,6 +15,7 @@ mod check;
 mod consumer;
 mod credential;
 mod manifest;
+mod nulls;
 mod schema;
 
 #[cfg(test)]
@@ -26,4 +27,5 @@ pub use auth_plugin::{
 };
 pub use consumer::{Consumer, ConsumerSpec, ConsumerStatus};
 pub use credential::{Credential, CredentialSpec, CredentialStatus, KeyAuthCredential};
-pub use manifest::{definitions, manifests};
+pub use manifest::{ManifestError, definitions, manifests};
+pub use nulls::prune_nulls;

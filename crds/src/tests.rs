@@ -1,3 +1,5 @@
+mod reference;
+
 use std::path::Path;
 
 use kube::CustomResourceExt;
@@ -179,4 +181,22 @@ fn everything_that_grows_is_bounded() {
         );
         assert!(!json.to_string().contains("nullable"));
     }
+}
+
+#[test]
+fn nulls_count_as_absent() {
+    let mut spec = serde_json::json!({
+        "targetRefs": null,
+        "enabled": null,
+        "consumers": {"from": null},
+        "keyAuth": {"keyNames": null, "anonymous": null, "realm": null},
+        "acl": null,
+    });
+    prune_nulls(&mut spec);
+    let read: AuthPluginSpec = serde_json::from_value(spec).unwrap();
+    assert_eq!(read.check(), []);
+    assert_eq!(read.key_auth, Some(plugins::key_auth::Config::default()));
+    let mut list = serde_json::json!({"tags": ["a", null, {"b": null}]});
+    prune_nulls(&mut list);
+    assert_eq!(list, serde_json::json!({"tags": ["a", null, {}]}));
 }

@@ -16,15 +16,15 @@ mod tests;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::ALLOW_XOR_DENY])))]
 pub struct Config {
-    /// A Consumer of one of these groups may pass, nobody else.
+    /// A Consumer of one of these groups may pass, nobody else; at most 64. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
     pub allow: Vec<String>,
-    /// A Consumer of one of these groups may not pass, everybody else may.
+    /// A Consumer of one of these groups may not pass, every other Consumer may; at most 64. Default: none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
     pub deny: Vec<String>,
-    /// Do not tell the upstream the groups (`X-Consumer-Groups`).
+    /// Do not tell the upstream the groups (X-Consumer-Groups). Default: false.
     pub hide_groups_header: bool,
 }
 
