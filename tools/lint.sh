@@ -32,7 +32,7 @@ shell_check() {
     echo "shellcheck is not installed: skipped (make setup installs it)"
     return 0
   fi
-  scripts | xargs shellcheck --external-sources
+  scripts | xargs shellcheck --external-sources --source-path=SCRIPTDIR
 }
 
 lock_file() { cargo metadata --locked --format-version=1 > /dev/null; }

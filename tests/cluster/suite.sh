@@ -22,9 +22,13 @@ images=$(mktemp -d)
 trap 'rm -rf "$images"; [ -n "${KEEP:-}" ] || ./down.sh' EXIT
 trap 'exit 130' INT TERM
 version=$("$root/tools/version.sh")
-GZIP_LEVEL=1 "$root/tools/image.sh" "postern:$version" "$POSTERN" > "$images/postern.tar"
+export GZIP_LEVEL=1
+"$root/tools/image.sh" "postern:$version" "$POSTERN" > "$images/postern.tar"
+# The examples' application is a public image, which cannot be pulled here: hello answers in its place.
+example=$(sed -n 's/^ *image: *//p' "$root/examples/kubernetes/hello.yaml")
+"$root/tools/image.sh" "$example" "$KUBELAB_BIN/parts/hello" > "$images/example.tar"
 echo "starting the cluster"
-TIMEOUT=${TIMEOUT:-180} ./up.sh "$images/postern.tar"
+TIMEOUT=${TIMEOUT:-180} ./up.sh "$images"/*.tar
 
 # One at a time: several of them end or disturb the controller that all share.
 status=0

@@ -1,0 +1,196 @@
+//! The chart, as Helm renders it.
+
+use std::collections::BTreeSet;
+
+use controller::rbac::{self, Rule};
+use serde_json::Value;
+
+use crate::kubectl::{helm, run};
+
+/// The objects of the chart, for some values.
+async fn render(arguments: &str) -> Vec<Value> {
+    let rendered = helm(&format!(
+        "template postern charts/postern --namespace postern-system {arguments}"
+    ))
+    .await;
+    // kubectl turns YAML into JSON without asking the cluster for anything.
+    let output = run(
+        "kubectl",
+        "create --dry-run=client --validate=false --output=json --filename=-",
+        &rendered,
+    )
+    .await;
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    // One object prints as itself, several one after the other.
+    let objects = serde_json::Deserializer::from_str(&printed).into_iter::<Value>();
+    objects
+        .map(|object| object.expect("kubectl prints JSON"))
+        .collect()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = objects
+        .iter()
+        .find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("the chart renders no {kind} {name}"))
+}
+
+/// A rule in a form that can be compared.
+type Comparable = [BTreeSet<String>; 4];
+
+fn rendered_rules(role: &Value) -> BTreeSet<Comparable> {
+    let words = |rule: &Value, field: &str| {
+        let words = rule[field].as_array().cloned().unwrap_or_default();
+        words
+            .iter()
+            .filter_map(|word| word.as_str().map(str::to_owned))
+            .collect()
+    };
+    let rules = role["rules"].as_array().expect("a role has rules");
+    rules
+        .iter()
+        .map(|rule| {
+            ["apiGroups", "resources", "resourceNames", "verbs"].map(|field| words(rule, field))
+        })
+        .collect()
+}
+
+fn named_rules(rules: &[Rule]) -> BTreeSet<Comparable> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    rules
+        .iter()
+        .map(|rule| {
+            [
+                rule.api_groups,
+                rule.resources,
+                rule.resource_names,
+                rule.verbs,
+            ]
+            .map(words)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn its_roles_are_what_the_code_uses() {
+    let objects = render("").await;
+    for (kind, name, rules) in [
+        ("ClusterRole", "postern-controller", rbac::CLUSTER),
+        (
+            "ClusterRole",
+            "postern-controller-watched",
+            rbac::NAMESPACED,
+        ),
+        ("Role", "postern-controller", rbac::OWN),
+    ] {
+        assert_eq!(
+            rendered_rules(find(&objects, kind, name)),
+            named_rules(rules),
+            "{kind} {name}"
+        );
+    }
+    let roles = objects
+        .iter()
+        .filter(|object| {
+            object["kind"]
+                .as_str()
+                .is_some_and(|kind| kind.ends_with("Role"))
+        })
+        .count();
+    assert_eq!(roles, 3, "there are roles that no test looks at");
+}
+
+#[tokio::test]
+async fn with_namespaces_to_watch_nothing_else_may_be_read() {
+    let objects = render("--set controller.watchNamespaces={shop,blog}").await;
+    let bindings = |kind: &str| -> BTreeSet<_> {
+        let bound = objects.iter().filter(|object| {
+            object["kind"] == kind && object["roleRef"]["name"] == "postern-controller-watched"
+        });
+        bound
+            .map(|binding| {
+                binding["metadata"]["namespace"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect()
+    };
+    assert_eq!(
+        bindings("RoleBinding"),
+        ["blog", "shop"].map(str::to_owned).into()
+    );
+    assert!(bindings("ClusterRoleBinding").is_empty());
+}
+
+#[tokio::test]
+async fn it_lints_and_refuses_values_that_do_not_fit() {
+    helm("lint --strict charts/postern").await;
+    for (value, says) in [
+        ("proxy.replicas=0", "/proxy/replicas"),
+        ("proxy.replcas=2", "replcas"),
+        ("proxy.service.type=ExternalName", "/proxy/service/type"),
+        (
+            "proxy.trustedProxies={everybody}",
+            "/proxy/trustedProxies/0",
+        ),
+        ("image.digest=sha256:12", "/image/digest"),
+    ] {
+        let output = run(
+            "helm",
+            &format!("template postern charts/postern --set {value}"),
+            "",
+        )
+        .await;
+        let refusal = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && refusal.contains(says),
+            "{value}: {refusal}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_pod_has_longer_to_end_than_its_drain_takes() {
+    let objects =
+        render("--set proxy.drainDelaySeconds=10 --set proxy.drainTimeoutSeconds=300").await;
+    let pod = &find(&objects, "Deployment", "postern-proxy")["spec"]["template"]["spec"];
+    assert!(
+        pod["terminationGracePeriodSeconds"].as_u64() > Some(310),
+        "{pod}"
+    );
+}
+
+/// The two classes are what compile looks for, and a budget exists only where a pod may be missed.
+#[tokio::test]
+async fn classes_and_budgets_follow_the_values() {
+    let objects = render("--api-versions gateway.networking.k8s.io/v1/GatewayClass").await;
+    assert_eq!(
+        find(&objects, "GatewayClass", "postern")["spec"]["controllerName"],
+        "postern.dev/gateway-controller"
+    );
+    assert_eq!(
+        find(&objects, "IngressClass", "postern")["spec"]["controller"],
+        "postern.dev/ingress-controller"
+    );
+    find(&objects, "PodDisruptionBudget", "postern-proxy");
+    assert!(
+        !objects
+            .iter()
+            .any(|object| object["kind"] == "PodDisruptionBudget"
+                && object["metadata"]["name"] == "postern-controller")
+    );
+
+    let objects = render("--set ingressClass.create=false --set controller.replicas=2").await;
+    find(&objects, "PodDisruptionBudget", "postern-controller");
+    assert!(
+        !objects
+            .iter()
+            .any(|object| object["kind"] == "IngressClass" || object["kind"] == "GatewayClass")
+    );
+}
