@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""gen.py FOLDER: API keys for the peers and manifests for Postern. The same every time."""
+import hashlib
+import json
+import random
+import sys
+from pathlib import Path
+
+OUT = Path(sys.argv[1])
+POOL = 1000     # how many keys of a list the load uses, spread over it
+SIZES = {"1k": 1_000, "1m": 1_000_000}
+GATEWAY = "gateway.networking.k8s.io/v1"
+
+
+def obj(api, kind, name, spec=None, **more):
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": name}, **({"spec": spec} if spec else {}), **more}
+
+
+def write(folder, objects, name="objects.yaml"):
+    (OUT / folder).mkdir(parents=True, exist_ok=True)
+    with open(OUT / folder / name, "w") as f:
+        for o in objects:
+            f.write("---\n" + json.dumps(o) + "\n")
+
+
+def base(listener, hostname=None):
+    rule = {"backendRefs": [{"name": "up", "port": 80}]}
+    return [
+        obj(GATEWAY, "GatewayClass", "postern", {"controllerName": "postern.dev/gateway-controller"}),
+        obj(GATEWAY, "Gateway", "gateway", {"gatewayClassName": "postern", "listeners": [listener]}),
+        obj("v1", "Service", "up", {"ports": [{"name": "http", "port": 80}], "selector": {"app": "up"}}),
+        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+         "metadata": {"name": "up-1", "labels": {"kubernetes.io/service-name": "up"}},
+         "ports": [{"name": "http", "port": 21000}],
+         "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}]},
+        obj(GATEWAY, "HTTPRoute", "all", {"parentRefs": [{"name": "gateway"}], "rules": [rule]}),
+    ]
+
+
+http = {"name": "http", "protocol": "HTTP", "port": 22000}
+rng = random.Random(42)
+keys = [rng.randbytes(16).hex() for _ in range(max(SIZES.values()))]
+OUT.mkdir(parents=True, exist_ok=True)
+write("plain", base(http))
+tls = {"mode": "Terminate", "certificateRefs": [{"name": "tls"}]}
+write("tls", base({"name": "https", "protocol": "HTTPS", "port": 22000, "tls": tls}) + [
+    obj("v1", "Secret", "tls", type="kubernetes.io/tls",
+        stringData={"tls.crt": (OUT / "crt.pem").read_text(), "tls.key": (OUT / "key.pem").read_text()})])
+for tag, count in SIZES.items():
+    with open(OUT / f"keys-{tag}.txt", "w") as haproxy, open(OUT / f"keys-{tag}.ngx", "w") as nginx:
+        for i in range(count):
+            haproxy.write(f"{keys[i]} consumer-{i}\n")
+            nginx.write(f"{keys[i]} consumer-{i};\n")
+    with open(OUT / f"pool-{tag}", "w") as pool:
+        pool.writelines(keys[i * count // POOL] + "\n" for i in range(POOL))
+    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "all"}
+    write(f"key-{tag}", base(http) + [
+        obj("postern.dev/v1alpha1", "AuthPlugin", "keys", {"targetRefs": [target], "keyAuth": {}})])
+    # One Consumer and one Credential for each key, as the peers have one name for each.
+    write(f"key-{tag}", (o for i in range(count) for o in (
+        obj("postern.dev/v1alpha1", "Consumer", f"consumer-{i}", {"username": f"consumer-{i}"}),
+        obj("postern.dev/v1alpha1", "Credential", f"consumer-{i}", {
+            "consumerRef": {"name": f"consumer-{i}"},
+            "keyAuth": {"hash": "sha256:" + hashlib.sha256(keys[i].encode()).hexdigest()}}),
+    )), "keys.yaml")
