@@ -263,6 +263,10 @@ impl Body {
                 };
                 return Self::Unreadable(Box::new(unreadable));
             }
+            // As the API server does before its schema looks at the object.
+            if let Some(spec) = fields.get_mut("spec") {
+                crds::prune_nulls(spec);
+            }
         }
         let spec = || {
             fields
