@@ -29,7 +29,10 @@ pub(crate) enum Class {
 pub(crate) fn classify(name: &HeaderName) -> Class {
     let name = name.as_str();
     let Some(first) = name.as_bytes().first() else { return Class::Other };
-    let class = match first {
+    if !is_plain(name) {
+        return look_alike(name);
+    }
+    match first {
         b'x' => extension(name),
         b'h' if name == "host" => Class::Host,
         b'h' if name == "http2-settings" => Class::Hop,
@@ -48,8 +51,7 @@ pub(crate) fn classify(name: &HeaderName) -> Class {
         b'f' if name == "forwarded" => Class::Forwarding,
         b'a' if name == "authorization" => Class::Authorization,
         _ => Class::Other,
-    };
-    if class == Class::Other && !is_plain(name) { look_alike(name) } else { class }
+    }
 }
 
 fn extension(name: &str) -> Class {

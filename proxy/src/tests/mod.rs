@@ -1,0 +1,7 @@
+//! The data plane as clients and upstreams see it: real sockets, raw bytes.
+
+mod h1;
+mod h2;
+mod lifecycle;
+mod support;
+mod tunnel;
