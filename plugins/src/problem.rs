@@ -6,7 +6,7 @@ use crate::schema::Rule;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}{separator}{message}", separator = if field.is_empty() { "" } else { ": " })]
 pub struct Problem {
-    /// Path of the field within what was checked, "keyNames[1]"; empty where it is about the whole.
+    /// Path of the field within what was checked, `keyNames[1]`; empty where it is about the whole.
     pub field: String,
     /// What is wrong with it, and what would be right.
     pub message: String,
