@@ -14,6 +14,8 @@ fn manifests_in_the_folder_are_the_generated_ones() {
     if std::env::var_os("POSTERN_BLESS").is_some() {
         for (file, text) in &generated {
             std::fs::write(folder.join(file), text).unwrap();
+            // Helm wants them inside the chart.
+            std::fs::write(folder.join("../charts/postern/crds").join(file), text).unwrap();
         }
     }
     let mut found = Vec::new();
