@@ -155,6 +155,7 @@ impl Attachments {
             plugin.accepted.add("Conflicted", message);
             return;
         }
+        plugin.attached = true;
         self.push(&place.object, place.section, attached);
     }
 

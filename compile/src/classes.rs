@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::findings::Reasons;
 use crate::object::Body;
 use crate::pass::Pass;
-use crate::{Condition, Kind, Object, StatusBody};
+use crate::{Kind, Object, StatusBody};
 
 /// How Ingresses named their class before `spec.ingressClassName`.
 pub(crate) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -83,8 +83,23 @@ impl Classes {
 impl Pass<'_> {
     pub(crate) fn classes(&mut self) -> Classes {
         let mut classes = Classes::default();
+        self.gateway_classes(&mut classes);
+        self.ingress_classes(&mut classes);
+        if self.settings.standalone {
+            if self.inputs.all(Kind::GatewayClass).next().is_none() {
+                classes.gateway.insert(USUAL_NAME.to_owned());
+            }
+            if self.inputs.all(Kind::IngressClass).next().is_none() {
+                classes.ingress.insert(USUAL_NAME.to_owned());
+                classes.default_ingress = Some(USUAL_NAME.to_owned());
+            }
+        }
+        classes
+    }
+
+    fn gateway_classes(&mut self, classes: &mut Classes) {
         for object in self.inputs.all(Kind::GatewayClass) {
-            let name = object.reference.name.to_string();
+            let reference = &object.reference;
             match &object.body {
                 Body::GatewayClass(class)
                     if class.controller_name == self.settings.gateway_controller =>
@@ -93,14 +108,14 @@ impl Pass<'_> {
                     if class.parameters_ref.is_some() {
                         let message = "Postern takes no parameters: remove spec.parametersRef";
                         self.findings.error(
-                            &object.reference,
+                            reference,
                             "InvalidParameters",
                             "spec.parametersRef",
                             message,
                         );
                         accepted.add("InvalidParameters", message);
                     } else {
-                        classes.gateway.insert(name);
+                        classes.gateway.insert(reference.name.to_string());
                     }
                     let features: Vec<_> = FEATURES
                         .iter()
@@ -114,7 +129,7 @@ impl Pass<'_> {
                 }
                 Body::Unreadable(bad) => {
                     self.findings.error(
-                        &object.reference,
+                        reference,
                         "InvalidField",
                         bad.field.clone(),
                         bad.message.clone(),
@@ -123,34 +138,39 @@ impl Pass<'_> {
                 _ => {}
             }
         }
+    }
+
+    fn ingress_classes(&mut self, classes: &mut Classes) {
         for object in self.inputs.all(Kind::IngressClass) {
+            let reference = &object.reference;
             match &object.body {
                 Body::IngressClass(class)
                     if class.controller.as_deref() == Some(&self.settings.ingress_controller) =>
                 {
-                    let name = object.reference.name.to_string();
                     if object
                         .meta
                         .annotations
                         .get(DEFAULT_ANNOTATION)
                         .is_some_and(|value| value == "true")
                     {
-                        classes.default_ingress.get_or_insert_with(|| name.clone());
+                        classes
+                            .default_ingress
+                            .get_or_insert_with(|| reference.name.to_string());
                     }
                     if class.parameters.is_some() {
                         let message = "Postern takes no parameters; spec.parameters has no effect";
                         self.findings.warning(
-                            &object.reference,
+                            reference,
                             "InvalidParameters",
                             "spec.parameters",
                             message,
                         );
                     }
-                    classes.ingress.insert(name);
+                    classes.ingress.insert(reference.name.to_string());
                 }
                 Body::Unreadable(bad) => {
                     self.findings.error(
-                        &object.reference,
+                        reference,
                         "InvalidField",
                         bad.field.clone(),
                         bad.message.clone(),
@@ -159,20 +179,5 @@ impl Pass<'_> {
                 _ => {}
             }
         }
-        if self.settings.standalone {
-            if self.inputs.all(Kind::GatewayClass).next().is_none() {
-                classes.gateway.insert(USUAL_NAME.to_owned());
-            }
-            if self.inputs.all(Kind::IngressClass).next().is_none() {
-                classes.ingress.insert(USUAL_NAME.to_owned());
-                classes.default_ingress = Some(USUAL_NAME.to_owned());
-            }
-        }
-        classes
-    }
-
-    /// The condition of a class or another object that cannot be read.
-    pub(crate) fn unreadable_condition(field: &str, message: &str) -> Condition {
-        Condition::no("Accepted", "Invalid", format!("{field}: {message}"))
     }
 }

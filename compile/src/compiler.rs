@@ -6,7 +6,6 @@ use std::sync::Arc;
 use snapshot::proto::resource::Body as Resource;
 use snapshot::{Diff, Entry, Set};
 
-use crate::certificates::Certificates;
 use crate::consumers::{self, Claims};
 use crate::dirty::Dirty;
 use crate::endpoint_slices;
@@ -14,7 +13,7 @@ use crate::findings::Findings;
 use crate::inputs::Inputs;
 use crate::keys::Keys;
 use crate::ledger::Ledger;
-use crate::pass::{self, Outcome, encode};
+use crate::pass::{self, Kept, Outcome, encode};
 use crate::services::{Origin, Target, upstream_name};
 use crate::{
     Diagnostic, Kind, Object, ObjectRef, ObjectStatus, Settings, Update, WantedSecret, credentials,
@@ -27,7 +26,7 @@ pub struct Compiler {
     inputs: Inputs,
     snapshot: Set,
     dirty: Dirty,
-    certificates: Certificates,
+    kept: Kept,
     claims: Claims,
     keys: Keys,
     /// Of the last pass; its diagnostics and statuses are in the ledger.
@@ -57,7 +56,7 @@ impl Compiler {
                 everything: true,
                 ..Dirty::default()
             },
-            certificates: Certificates::default(),
+            kept: Kept::default(),
             claims: Claims::default(),
             keys: Keys::default(),
             outcome: Outcome::default(),
@@ -103,7 +102,7 @@ impl Compiler {
 
     fn changed(&mut self, reference: &ObjectRef, old: Option<&Object>) {
         if reference.kind == Kind::Secret {
-            self.certificates.forget(reference);
+            self.kept.certificates.forget(reference);
         }
         self.dirty
             .changed(&self.inputs, &self.settings, reference, old);
@@ -191,7 +190,7 @@ impl Compiler {
             &self.inputs,
             &self.settings,
             self.keys.shared(),
-            &mut self.certificates,
+            &mut self.kept,
         );
         let old = std::mem::take(&mut self.outcome);
         for key in old
@@ -343,14 +342,8 @@ impl Compiler {
         for (key, entry) in resources {
             match entry {
                 Some(entry) => {
-                    if self
-                        .snapshot
-                        .get(&key)
-                        .is_none_or(|old| old.hash != entry.hash)
-                    {
-                        self.snapshot.insert(Arc::clone(&key), entry.clone());
-                        diff.upserts.insert(key, entry);
-                    }
+                    let changed = self.snapshot.insert(Arc::clone(&key), entry.clone());
+                    changed.then(|| diff.upserts.insert(key, entry));
                 }
                 None if self.snapshot.remove(&key) => diff.removals.push(key),
                 None => {}

@@ -105,21 +105,24 @@ fn username(object: &Object, spec: &ConsumerSpec) -> String {
 
 fn id(object: &Object, spec: &ConsumerSpec) -> String {
     match &spec.id {
-        Some(id) => id.to_ascii_lowercase(),
+        // The standard form, so that equal ids are equal texts.
+        Some(id) => uuid::Uuid::parse_str(id).map_or_else(|_| id.clone(), |id| id.to_string()),
         None => default_id(object, "consumers"),
     }
 }
 
-/// The object's UID; where it has none, one that follows from its name.
+/// The object's UID; where that is none, one that follows from its name.
 pub(crate) fn default_id(object: &Object, plural: &str) -> String {
-    if object.meta.uid.is_empty() {
-        let name = format!(
-            "postern.dev/{plural}/{}/{}",
-            object.reference.namespace, object.reference.name
-        );
-        return uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).to_string();
+    match uuid::Uuid::parse_str(&object.meta.uid) {
+        Ok(uid) => uid.to_string(),
+        Err(_) => {
+            let name = format!(
+                "postern.dev/{plural}/{}/{}",
+                object.reference.namespace, object.reference.name
+            );
+            uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
+        }
     }
-    object.meta.uid.to_string()
 }
 
 /// Whether a Consumer is in the snapshot.

@@ -116,7 +116,11 @@ impl<'a> Pass<'a> {
                         .get("gatewayClassName")
                         .and_then(serde_json::Value::as_str);
                     if class.is_some_and(|class| classes.has_gateway_class(class)) {
-                        let conditions = vec![Pass::unreadable_condition(&bad.field, &bad.message)];
+                        let conditions = vec![Condition::no(
+                            "Accepted",
+                            "Invalid",
+                            format!("{}: {}", bad.field, bad.message),
+                        )];
                         self.findings.status(
                             object,
                             StatusBody::Gateway {

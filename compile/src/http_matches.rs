@@ -1,5 +1,7 @@
 //! What an HTTPRoute's rules match.
 
+use std::collections::BTreeMap;
+
 use gateway_api::apis::standard::httproutes::{
     HttpRouteRulesMatches, HttpRouteRulesMatchesHeadersType as HeadersType,
     HttpRouteRulesMatchesPath, HttpRouteRulesMatchesPathType as PathType,
@@ -17,11 +19,14 @@ const MAX_COMPILED: usize = 1 << 20;
 ///
 /// # Errors
 /// The field and what is wrong with it. Such a match cannot be narrowed or widened: it matches nothing.
-pub(crate) fn read(spec: &HttpRouteRulesMatches) -> Result<Match, (String, String)> {
+pub(crate) fn read(
+    spec: &HttpRouteRulesMatches,
+    expressions: &mut Expressions,
+) -> Result<Match, (String, String)> {
     let path = spec
         .path
         .as_ref()
-        .map(read_path)
+        .map(|path| read_path(path, expressions))
         .transpose()
         .map_err(|message| ("path".to_owned(), message))?;
     let mut headers: Vec<ValueMatch> = Vec::new();
@@ -32,7 +37,7 @@ pub(crate) fn read(spec: &HttpRouteRulesMatches) -> Result<Match, (String, Strin
             return Err(at(format!("{:?} is no header name", header.name)));
         }
         if regex {
-            check_expression(&header.value).map_err(at)?;
+            expressions.check(&header.value).map_err(at)?;
         }
         let name = header.name.to_ascii_lowercase();
         // Of several entries of one name only the first counts, says the Gateway API.
@@ -48,7 +53,8 @@ pub(crate) fn read(spec: &HttpRouteRulesMatches) -> Result<Match, (String, Strin
     for (index, parameter) in spec.query_params.iter().flatten().enumerate() {
         let regex = parameter.r#type == Some(QueryType::RegularExpression);
         if regex {
-            check_expression(&parameter.value)
+            expressions
+                .check(&parameter.value)
                 .map_err(|message| (format!("queryParams[{index}]"), message))?;
         }
         if !query.iter().any(|other| other.name == parameter.name) {
@@ -70,7 +76,10 @@ pub(crate) fn read(spec: &HttpRouteRulesMatches) -> Result<Match, (String, Strin
     })
 }
 
-fn read_path(path: &HttpRouteRulesMatchesPath) -> Result<PathMatch, String> {
+fn read_path(
+    path: &HttpRouteRulesMatchesPath,
+    expressions: &mut Expressions,
+) -> Result<PathMatch, String> {
     let value = path.value.as_deref().unwrap_or("/");
     let kind = match path.r#type {
         None | Some(PathType::PathPrefix) => path_match::Type::Prefix,
@@ -78,7 +87,7 @@ fn read_path(path: &HttpRouteRulesMatchesPath) -> Result<PathMatch, String> {
         Some(PathType::RegularExpression) => path_match::Type::Regex,
     };
     if kind == path_match::Type::Regex {
-        check_expression(value)?;
+        expressions.check(value)?;
     } else {
         check_path(value)?;
     }
@@ -116,6 +125,32 @@ pub(crate) fn check_path(path: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Expressions that were compiled before.
+#[derive(Debug, Default)]
+pub(crate) struct Expressions {
+    known: BTreeMap<String, Result<(), String>>,
+    used: BTreeMap<String, Result<(), String>>,
+}
+
+impl Expressions {
+    fn check(&mut self, expression: &str) -> Result<(), String> {
+        if let Some(result) = self.used.get(expression) {
+            return result.clone();
+        }
+        let result = self
+            .known
+            .remove(expression)
+            .unwrap_or_else(|| check_expression(expression));
+        self.used.insert(expression.to_owned(), result.clone());
+        result
+    }
+
+    /// A pass is over: what it did not ask for is not in any route any more.
+    pub(crate) fn forget_unused(&mut self) {
+        self.known = std::mem::take(&mut self.used);
+    }
 }
 
 fn check_expression(expression: &str) -> Result<(), String> {

@@ -17,6 +17,9 @@ use crate::{
     http_matches,
 };
 
+/// Where a route attaches to a Gateway: the listeners by index, for their counts, and those that are served.
+type Attached = (Vec<usize>, Vec<Attachment>);
+
 /// What came of a route's rules, for its status.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
@@ -227,7 +230,7 @@ impl Pass<'_> {
         Some(valid)
     }
 
-    /// The listeners of a Gateway that a route attaches to: all by index, for their counts, and those that are served.
+    /// The listeners of a Gateway that a route attaches to.
     fn attach(
         &self,
         object: &Object,
@@ -235,7 +238,7 @@ impl Pass<'_> {
         namespace: &str,
         own_hostnames: Option<&[String]>,
         gateways: &Gateways<'_>,
-    ) -> Result<(Vec<usize>, Vec<Attachment>), (&'static str, String)> {
+    ) -> Result<Attached, (&'static str, String)> {
         let name = format!("Gateway {namespace}/{}", parent.name);
         let Some(gateway) = gateways.find(namespace, &parent.name) else {
             return Err(("NoMatchingParent", format!("{name} does not exist")));
@@ -324,7 +327,7 @@ impl Pass<'_> {
         let mut matches = Vec::new();
         let wanted = spec.matches.as_deref().unwrap_or_default();
         for (index, one) in wanted.iter().enumerate() {
-            match http_matches::read(one) {
+            match http_matches::read(one, self.expressions) {
                 Ok(read) => matches.push(read),
                 Err((inner, message)) => {
                     let field = format!("{field}.matches[{index}].{inner}");

@@ -31,7 +31,7 @@ impl Pass<'_> {
     pub(crate) fn ingresses(
         &mut self,
         classes: &Classes,
-        gateways: &mut Gateways<'_>,
+        gateways: &Gateways<'_>,
         attachments: &Attachments,
     ) {
         let inputs = self.inputs;

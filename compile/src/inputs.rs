@@ -14,6 +14,9 @@ use crate::{Kind, Object, ObjectRef, credentials};
 
 type Table = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Object>>;
 
+/// Namespace and name.
+pub(crate) type ServiceName = (Arc<str>, Arc<str>);
+
 /// All objects, by kind, namespace and name.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
@@ -22,7 +25,7 @@ pub(crate) struct Inputs {
     /// of to look at all of them whenever one changes.
     users: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
     /// EndpointSlices by namespace and name of the Service.
-    slices: BTreeMap<(Arc<str>, Arc<str>), BTreeSet<Arc<str>>>,
+    slices: BTreeMap<ServiceName, BTreeSet<Arc<str>>>,
     /// Consumers with an annotation of ours.
     annotated_consumers: BTreeSet<ObjectRef>,
     /// Secrets whose data were dropped.
@@ -174,7 +177,7 @@ impl Inputs {
 #[derive(Debug, Default)]
 struct Links {
     refers_to: BTreeSet<ObjectRef>,
-    slice_of: Option<(Arc<str>, Arc<str>)>,
+    slice_of: Option<ServiceName>,
     annotated: bool,
     without_data: bool,
 }

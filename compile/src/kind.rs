@@ -30,8 +30,7 @@ pub(crate) const INGRESS_GROUP: &str = "networking.k8s.io";
 pub(crate) const OWN_GROUP: &str = "postern.dev";
 
 impl Kind {
-    /// All of them. What others refer to comes first, so that a watcher which starts in this order sees few dangling
-    /// references on its way; the result does not depend on it.
+    /// All of them. Secrets come last: by then it is known whose data are needed. The result does not depend on the order.
     pub const ALL: [Self; 14] = [
         Self::Namespace,
         Self::GatewayClass,
@@ -42,11 +41,11 @@ impl Kind {
         Self::Ingress,
         Self::Service,
         Self::EndpointSlice,
-        Self::Secret,
         Self::ConfigMap,
         Self::Consumer,
         Self::Credential,
         Self::AuthPlugin,
+        Self::Secret,
     ];
 
     /// The kind of an `apiVersion` and a `kind`, if Postern reads it.
@@ -59,6 +58,16 @@ impl Kind {
                 // What the Gateway API calls v1 today it served as v1beta1 for years, with the same fields.
                 && (candidate.version() == version || (group == GATEWAY_GROUP && version == "v1beta1"))
         })
+    }
+
+    /// One of our own kinds, of whatever version: such objects are not overlooked.
+    pub(crate) fn own(api_version: &str, kind: &str) -> Option<Self> {
+        let group = api_version
+            .split_once('/')
+            .map_or(api_version, |(group, _)| group);
+        Self::ALL
+            .into_iter()
+            .find(|own| own.is_own() && group == OWN_GROUP && own.kind() == kind)
     }
 
     /// API group; empty for the core group.

@@ -127,7 +127,8 @@ impl Object {
         if kind_name.is_empty() {
             return Err(DecodeError::NotAnObject("kind is missing"));
         }
-        let Some(kind) = Kind::from_api(&api_version, &kind_name) else {
+        let known = Kind::from_api(&api_version, &kind_name);
+        let Some(kind) = known.or_else(|| Kind::own(&api_version, &kind_name)) else {
             return Err(DecodeError::UnknownKind {
                 api_version,
                 kind: kind_name,
@@ -146,14 +147,36 @@ impl Object {
             .and_then(Value::as_str)
             .filter(|name| !name.is_empty());
         let reference = ObjectRef::new(kind, namespace.unwrap_or("default"), name);
-        let metadata: ObjectMeta =
-            decode("metadata", metadata).map_err(|error| DecodeError::Metadata {
-                reference: reference.clone(),
-                field: error.field,
-                message: error.message,
-            })?;
+        let metadata = match decode::<ObjectMeta>("metadata", metadata) {
+            Ok(metadata) => metadata,
+            // What an AuthPlugin protects is closed, whatever about it cannot be read.
+            Err(misfit) if kind.is_own() => {
+                let body = Body::unreadable(misfit, fields.remove("spec").unwrap_or_default());
+                return Ok(Self {
+                    reference,
+                    meta: Meta::default(),
+                    body,
+                });
+            }
+            Err(Misfit { field, message }) => {
+                return Err(DecodeError::Metadata {
+                    reference,
+                    field,
+                    message,
+                });
+            }
+        };
         let meta = Meta::of(kind, metadata);
-        let body = Body::decode(kind, fields);
+        let body = if known.is_none() {
+            let message = format!("{kind_name} is of version {}", kind.api_version());
+            let misfit = Misfit {
+                field: "apiVersion".to_owned(),
+                message,
+            };
+            Body::unreadable(misfit, fields.remove("spec").unwrap_or_default())
+        } else {
+            Body::decode(kind, fields)
+        };
         Ok(Self {
             reference,
             meta,

@@ -11,6 +11,7 @@ use crate::certificates::Certificates;
 use crate::credentials::SharedKeys;
 use crate::findings::Findings;
 use crate::grants::Grants;
+use crate::http_matches::Expressions;
 use crate::inputs::Inputs;
 use crate::plugins::Attachments;
 use crate::services::Upstreams;
@@ -23,10 +24,18 @@ pub(crate) struct Pass<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) shared_keys: &'a SharedKeys,
     pub(crate) certificates: &'a mut Certificates,
+    pub(crate) expressions: &'a mut Expressions,
     pub(crate) grants: Grants<'a>,
     pub(crate) findings: Findings,
     pub(crate) resources: Resources,
     pub(crate) upstreams: Upstreams,
+}
+
+/// What passes remember, because it is too slow to find out at every one of them.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) certificates: Certificates,
+    expressions: Expressions,
 }
 
 /// What came of a pass.
@@ -64,13 +73,17 @@ pub(crate) fn run(
     inputs: &Inputs,
     settings: &Settings,
     shared_keys: &SharedKeys,
-    certificates: &mut Certificates,
+    Kept {
+        certificates,
+        expressions,
+    }: &mut Kept,
 ) -> Outcome {
     let mut pass = Pass {
         inputs,
         settings,
         shared_keys,
         certificates,
+        expressions,
         grants: Grants::of(inputs),
         findings: Findings::default(),
         resources: Resources::default(),
@@ -80,9 +93,10 @@ pub(crate) fn run(
     let attachments = Attachments::collect(&mut pass, &classes);
     let mut gateways = pass.gateways(&classes, &attachments);
     pass.http_routes(&mut gateways, &attachments);
-    pass.ingresses(&classes, &mut gateways, &attachments);
+    pass.ingresses(&classes, &gateways, &attachments);
     pass.put_upstreams(&attachments);
     let gateway_services = pass.finish_gateways(gateways);
+    pass.expressions.forget_unused();
     Outcome {
         resources: pass.resources,
         findings: pass.findings,

@@ -31,6 +31,8 @@ pub(crate) struct Plugin<'a> {
     spec: Option<&'a AuthPluginSpec>,
     pub(crate) accepted: Reasons,
     pub(crate) resolved: Reasons,
+    /// Whether it is in force anywhere.
+    pub(crate) attached: bool,
     /// Why its routes are closed.
     closed: Vec<String>,
 }
@@ -49,6 +51,7 @@ impl<'a> Plugin<'a> {
             spec: None,
             accepted: Reasons::default(),
             resolved: Reasons::default(),
+            attached: false,
             closed: Vec::new(),
         };
         match &object.body {
@@ -150,10 +153,16 @@ impl<'a> Plugin<'a> {
         self.closed.push(message);
     }
 
-    /// Writes the plugin and its status. `attached` tells whether it is in force anywhere.
+    /// Writes the plugin and its status.
     pub(crate) fn finish(self, pass: &mut Pass<'_>) {
         let programmed = if !self.enabled {
             Condition::no("Programmed", "Disabled", "spec.enabled is false")
+        } else if !self.attached && !self.accepted.is_empty() {
+            Condition::no(
+                "Programmed",
+                "Invalid",
+                "it is not in force anywhere; see the other conditions",
+            )
         } else if self.closed.is_empty() {
             Condition::programmed([Arc::clone(&self.key)])
         } else {

@@ -65,7 +65,7 @@ impl Selector {
             let own = object
                 .and_then(|object| object.meta.labels.get(label))
                 .map(String::as_str);
-            own.or((label == NAME_LABEL).then_some(namespace))
+            own.or_else(|| (label == NAME_LABEL).then_some(namespace))
         })
     }
 }

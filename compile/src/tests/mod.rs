@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 use snapshot::proto::resource::Body;
 use snapshot::proto::{self, Resource};
 
-use crate::{Compiler, Condition, ConditionStatus, Kind, Object, ObjectRef, ObjectStatus, Settings, StatusBody, Update};
+use crate::{
+    Compiler, Condition, ConditionStatus, Kind, Object, ObjectRef, ObjectStatus, Settings,
+    StatusBody, Update,
+};
 
 /// A compiler, and all that it said so far.
 struct World {
@@ -35,7 +38,10 @@ fn standalone() -> Settings {
 }
 
 fn cluster() -> Settings {
-    Settings { standalone: false, ..standalone() }
+    Settings {
+        standalone: false,
+        ..standalone()
+    }
 }
 
 /// Objects of a YAML text of several documents. Where they do not say it, the n-th was created in second 1000 + n.
@@ -48,7 +54,9 @@ fn objects(yaml: &str) -> Vec<Object> {
             let second = 1000 + i64::try_from(index).unwrap();
             let metadata = value["metadata"].as_object_mut().unwrap();
             let created = jiff::Timestamp::from_second(second).unwrap().to_string();
-            metadata.entry("creationTimestamp").or_insert(json!(created));
+            metadata
+                .entry("creationTimestamp")
+                .or_insert(json!(created));
             let uid = format!("uid-{}-{}", text.len(), second);
             metadata.entry("uid").or_insert(json!(uid));
             Object::from_json(value).unwrap()
@@ -59,7 +67,11 @@ fn objects(yaml: &str) -> Vec<Object> {
 impl World {
     fn new(settings: Settings) -> Self {
         let compiler = Compiler::new(settings);
-        Self { compiler, statuses: [].into(), last: Update::default() }
+        Self {
+            compiler,
+            statuses: [].into(),
+            last: Update::default(),
+        }
     }
 
     fn of(yaml: &str) -> Self {
@@ -103,31 +115,45 @@ impl World {
     }
 
     fn keys(&self, prefix: &str) -> Vec<String> {
-        self.compiler.snapshot().with_prefix(prefix).map(|(key, _)| key.to_string()).collect()
+        self.compiler
+            .snapshot()
+            .with_prefix(prefix)
+            .map(|(key, _)| key.to_string())
+            .collect()
     }
 
     fn route(&self, key: &str) -> proto::Route {
-        let Some(Body::Route(route)) = self.body(key) else { panic!("no {key} in {:?}", self.keys("Route/")) };
+        let Some(Body::Route(route)) = self.body(key) else {
+            panic!("no {key} in {:?}", self.keys("Route/"))
+        };
         route
     }
 
     fn listener(&self, key: &str) -> proto::Listener {
-        let Some(Body::Listener(listener)) = self.body(key) else { panic!("no {key} in {:?}", self.keys("Listener/")) };
+        let Some(Body::Listener(listener)) = self.body(key) else {
+            panic!("no {key} in {:?}", self.keys("Listener/"))
+        };
         listener
     }
 
     fn plugin(&self, key: &str) -> proto::Plugin {
-        let Some(Body::Plugin(plugin)) = self.body(key) else { panic!("no {key} in {:?}", self.keys("Plugin/")) };
+        let Some(Body::Plugin(plugin)) = self.body(key) else {
+            panic!("no {key} in {:?}", self.keys("Plugin/"))
+        };
         plugin
     }
 
     fn upstream(&self, key: &str) -> proto::Upstream {
-        let Some(Body::Upstream(upstream)) = self.body(key) else { panic!("no {key} in {:?}", self.keys("Upstream/")) };
+        let Some(Body::Upstream(upstream)) = self.body(key) else {
+            panic!("no {key} in {:?}", self.keys("Upstream/"))
+        };
         upstream
     }
 
     fn endpoints(&self, key: &str) -> Vec<String> {
-        let Some(Body::Endpoints(endpoints)) = self.body(key) else { panic!("no {key}") };
+        let Some(Body::Endpoints(endpoints)) = self.body(key) else {
+            panic!("no {key}")
+        };
         let line = |one: &proto::Endpoint| {
             let ready = if one.ready { "" } else { " not ready" };
             let serving = if one.serving { "" } else { " not serving" };
@@ -152,7 +178,11 @@ impl World {
 
     fn status(&self, kind: Kind, namespace: &str, name: &str) -> &StatusBody {
         let reference = ObjectRef::new(kind, namespace, name);
-        &self.statuses.get(&reference).unwrap_or_else(|| panic!("no status of {reference}")).body
+        &self
+            .statuses
+            .get(&reference)
+            .unwrap_or_else(|| panic!("no status of {reference}"))
+            .body
     }
 
     /// "Accepted=False/Conflicted: message", of objects with plain conditions and of Gateways.
@@ -173,45 +203,69 @@ impl World {
     }
 
     fn listener_condition(&self, gateway: &str, listener: &str, condition: &str) -> String {
-        let StatusBody::Gateway { listeners, .. } = self.status(Kind::Gateway, "shop", gateway) else { panic!() };
+        let StatusBody::Gateway { listeners, .. } = self.status(Kind::Gateway, "shop", gateway)
+        else {
+            panic!()
+        };
         let listener = listeners.iter().find(|one| one.name == listener).unwrap();
         shown(&listener.conditions, condition)
     }
 
     fn attached(&self, gateway: &str) -> Vec<i32> {
-        let StatusBody::Gateway { listeners, .. } = self.status(Kind::Gateway, "shop", gateway) else { panic!() };
-        listeners.iter().map(|listener| listener.attached_routes).collect()
+        let StatusBody::Gateway { listeners, .. } = self.status(Kind::Gateway, "shop", gateway)
+        else {
+            panic!()
+        };
+        listeners
+            .iter()
+            .map(|listener| listener.attached_routes)
+            .collect()
     }
 
     /// The condition of each parent.
     fn parents(&self, route: &str, condition: &str) -> Vec<String> {
-        let StatusBody::Route { parents } = self.status(Kind::HttpRoute, "shop", route) else { panic!() };
-        parents.iter().map(|parent| shown(&parent.conditions, condition)).collect()
+        let StatusBody::Route { parents } = self.status(Kind::HttpRoute, "shop", route) else {
+            panic!()
+        };
+        parents
+            .iter()
+            .map(|parent| shown(&parent.conditions, condition))
+            .collect()
     }
 
     /// "Kind ns/name reason field: message"
     fn diagnostics(&self) -> Vec<String> {
         let line = |one: &crate::Diagnostic| {
-            format!("{:?} {} {} {}: {}", one.level, one.object, one.reason, one.field, one.message)
+            format!(
+                "{:?} {} {} {}: {}",
+                one.level, one.object, one.reason, one.field, one.message
+            )
         };
         self.last.diagnostics.iter().map(line).collect()
     }
 
     fn assert_diagnostic(&self, parts: &[&str]) {
         let all = self.diagnostics();
-        let found = all.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+        let found = all
+            .iter()
+            .any(|line| parts.iter().all(|part| line.contains(part)));
         assert!(found, "no {parts:?} in {all:#?}");
     }
 }
 
 fn shown(conditions: &[Condition], kind: &str) -> String {
-    let condition = conditions.iter().find(|one| one.kind == kind).unwrap_or_else(|| panic!("no {kind}"));
+    let condition = conditions
+        .iter()
+        .find(|one| one.kind == kind)
+        .unwrap_or_else(|| panic!("no {kind}"));
     let status = match &condition.status {
         ConditionStatus::True => "True".to_owned(),
         ConditionStatus::False => "False".to_owned(),
         ConditionStatus::When(by) => format!("When{:?}", by.0),
     };
-    format!("{status}/{}: {}", condition.reason, condition.message).trim_end_matches(": ").to_owned()
+    format!("{status}/{}: {}", condition.reason, condition.message)
+        .trim_end_matches(": ")
+        .to_owned()
 }
 
 /// A Gateway, a route to a Service with two addresses, a plugin on the route, a Consumer and its Credential.
