@@ -43,23 +43,45 @@ pub struct TokenReviews {
 impl TokenReviews {
     /// Lets in the named ServiceAccounts of one namespace, with tokens for `audience`.
     #[must_use]
-    pub fn new(client: kube::Client, audience: String, namespace: String, accounts: Vec<String>) -> Self {
-        Self { api: Api::all(client), audience, namespace, accounts }
+    pub fn new(
+        client: kube::Client,
+        audience: String,
+        namespace: String,
+        accounts: Vec<String>,
+    ) -> Self {
+        Self {
+            api: Api::all(client),
+            audience,
+            namespace,
+            accounts,
+        }
     }
 
     fn judge(&self, status: TokenReviewStatus) -> Result<Identity, Denied> {
         let refused = |why: String| Err(Denied::Refused(why));
         if status.authenticated != Some(true) {
             // The API server's own words; they never repeat the token.
-            return refused(format!("the token is not valid: {}", status.error.as_deref().unwrap_or("no reason given")));
+            return refused(format!(
+                "the token is not valid: {}",
+                status.error.as_deref().unwrap_or("no reason given")
+            ));
         }
-        if !status.audiences.as_ref().is_some_and(|audiences| audiences.contains(&self.audience)) {
-            return refused(format!("the token is not for audience {:?}; mount a projected token for it", self.audience));
+        if !status
+            .audiences
+            .as_ref()
+            .is_some_and(|audiences| audiences.contains(&self.audience))
+        {
+            return refused(format!(
+                "the token is not for audience {:?}; mount a projected token for it",
+                self.audience
+            ));
         }
         let user = status.user.unwrap_or_default();
         let name = user.username.unwrap_or_default();
-        let allowed =
-            self.accounts.iter().any(|account| name == format!("system:serviceaccount:{}:{account}", self.namespace));
+        let allowed = self
+            .accounts
+            .iter()
+            .any(|account| name == format!("system:serviceaccount:{}:{account}", self.namespace));
         if !allowed {
             return refused(format!(
                 "{name} is not a proxy of this controller: allowed are the ServiceAccounts {} of namespace {} \
@@ -68,7 +90,12 @@ impl TokenReviews {
                 self.namespace
             ));
         }
-        let pod = user.extra.and_then(|extra| extra.get("authentication.kubernetes.io/pod-name")?.first().cloned());
+        let pod = user.extra.and_then(|extra| {
+            extra
+                .get("authentication.kubernetes.io/pod-name")?
+                .first()
+                .cloned()
+        });
         Ok(Identity { user: name, pod })
     }
 }
@@ -83,11 +110,18 @@ impl Authenticate for TokenReviews {
                 },
                 ..TokenReview::default()
             };
-            let answer = tokio::time::timeout(REVIEW_TIMEOUT, self.api.create(&PostParams::default(), &review)).await;
+            let answer = tokio::time::timeout(
+                REVIEW_TIMEOUT,
+                self.api.create(&PostParams::default(), &review),
+            )
+            .await;
             match answer {
                 Ok(Ok(review)) => self.judge(review.status.unwrap_or_default()),
                 Ok(Err(error)) => Err(Denied::Unavailable(error.to_string())),
-                Err(_) => Err(Denied::Unavailable(format!("no answer within {} s", REVIEW_TIMEOUT.as_secs()))),
+                Err(_) => Err(Denied::Unavailable(format!(
+                    "no answer within {} s",
+                    REVIEW_TIMEOUT.as_secs()
+                ))),
             }
         })
     }
@@ -102,7 +136,13 @@ pub struct FixedTokens(parking_lot::RwLock<BTreeMap<String, Identity>>);
 impl FixedTokens {
     /// Lets the bearer of a token in as `user`.
     pub fn allow(&self, token: impl Into<String>, user: impl Into<String>) {
-        self.0.write().insert(token.into(), Identity { user: user.into(), pod: None });
+        self.0.write().insert(
+            token.into(),
+            Identity {
+                user: user.into(),
+                pod: None,
+            },
+        );
     }
 
     /// No longer lets the bearer of a token in.
@@ -114,7 +154,9 @@ impl FixedTokens {
 impl Authenticate for FixedTokens {
     fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, Denied>> {
         let known = self.0.read().get(token).cloned();
-        Box::pin(async move { known.ok_or_else(|| Denied::Refused("the token is not known".into())) })
+        Box::pin(
+            async move { known.ok_or_else(|| Denied::Refused("the token is not known".into())) },
+        )
     }
 }
 
@@ -129,7 +171,10 @@ mod tests {
             audiences: Some(vec![audience.into()]),
             user: Some(UserInfo {
                 username: Some(user.into()),
-                extra: Some(BTreeMap::from([("authentication.kubernetes.io/pod-name".into(), vec!["proxy-0".into()])])),
+                extra: Some(BTreeMap::from([(
+                    "authentication.kubernetes.io/pod-name".into(),
+                    vec!["proxy-0".into()],
+                )])),
                 ..UserInfo::default()
             }),
             error: None,
@@ -142,7 +187,10 @@ mod tests {
             type Response = http::Response<kube::client::Body>;
             type Error = std::convert::Infallible;
             type Future = std::future::Pending<Result<Self::Response, Self::Error>>;
-            fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+            fn poll_ready(
+                &mut self,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Result<(), Self::Error>> {
                 std::task::Poll::Pending
             }
             fn call(&mut self, _: http::Request<kube::client::Body>) -> Self::Future {
@@ -150,7 +198,12 @@ mod tests {
             }
         }
         let client = kube::Client::new(Nowhere, "default");
-        TokenReviews::new(client, "postern-controller".into(), "postern".into(), vec!["postern-proxy".into()])
+        TokenReviews::new(
+            client,
+            "postern-controller".into(),
+            "postern".into(),
+            vec!["postern-proxy".into()],
+        )
     }
 
     #[tokio::test]
@@ -158,19 +211,43 @@ mod tests {
         let reviews = reviews();
         let good = "system:serviceaccount:postern:postern-proxy";
         let identity = reviews.judge(status(good, "postern-controller")).unwrap();
-        assert_eq!(identity, Identity { user: good.into(), pod: Some("proxy-0".into()) });
+        assert_eq!(
+            identity,
+            Identity {
+                user: good.into(),
+                pod: Some("proxy-0".into())
+            }
+        );
 
         for (user, audience, says) in [
             (good, "https://kubernetes.default.svc", "audience"),
-            ("system:serviceaccount:other:postern-proxy", "postern-controller", "not a proxy of this controller"),
-            ("system:serviceaccount:postern:postern-proxy2", "postern-controller", "not a proxy of this controller"),
-            ("admin", "postern-controller", "not a proxy of this controller"),
+            (
+                "system:serviceaccount:other:postern-proxy",
+                "postern-controller",
+                "not a proxy of this controller",
+            ),
+            (
+                "system:serviceaccount:postern:postern-proxy2",
+                "postern-controller",
+                "not a proxy of this controller",
+            ),
+            (
+                "admin",
+                "postern-controller",
+                "not a proxy of this controller",
+            ),
         ] {
             let denied = reviews.judge(status(user, audience)).unwrap_err();
             assert!(denied.to_string().contains(says), "{user}: {denied}");
         }
         let mut unauthenticated = status(good, "postern-controller");
         unauthenticated.authenticated = None;
-        assert!(reviews.judge(unauthenticated).unwrap_err().to_string().contains("not valid"));
+        assert!(
+            reviews
+                .judge(unauthenticated)
+                .unwrap_err()
+                .to_string()
+                .contains("not valid")
+        );
     }
 }

@@ -16,13 +16,21 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Whether there is nothing to say.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.reset_buckets.is_empty() && self.upserts.is_empty() && self.removals.is_empty()
     }
 
     /// The messages; at least one, and all but the last have `more`.
     pub(super) fn messages(self, version: &str) -> impl Iterator<Item = Delta> + Send + use<> {
-        Messages { version: version.into(), parts: self, limit: MESSAGE_BYTES, upserts: 0, removals: 0, done: false }
+        Messages {
+            version: version.into(),
+            parts: self,
+            limit: MESSAGE_BYTES,
+            upserts: 0,
+            removals: 0,
+            done: false,
+        }
     }
 }
 
@@ -78,13 +86,27 @@ mod tests {
     use proptest::prelude::*;
 
     fn cut(parts: Parts, limit: usize) -> Vec<Delta> {
-        Messages { version: "v".into(), parts, limit, upserts: 0, removals: 0, done: false }.collect()
+        Messages {
+            version: "v".into(),
+            parts,
+            limit,
+            upserts: 0,
+            removals: 0,
+            done: false,
+        }
+        .collect()
     }
 
     #[test]
     fn nothing_to_say_is_still_one_message() {
         let messages: Vec<Delta> = Parts::default().messages("v1").collect();
-        assert_eq!(messages, [Delta { version: "v1".into(), ..Delta::default() }]);
+        assert_eq!(
+            messages,
+            [Delta {
+                version: "v1".into(),
+                ..Delta::default()
+            }]
+        );
     }
 
     proptest! {
@@ -114,8 +136,18 @@ mod tests {
 
     #[test]
     fn a_resource_larger_than_a_message_goes_alone() {
-        let upserts = vec![Bytes::from_static(b"a"), Bytes::from(vec![0; 100]), Bytes::from_static(b"b")];
-        let messages = cut(Parts { upserts, ..Parts::default() }, 50);
+        let upserts = vec![
+            Bytes::from_static(b"a"),
+            Bytes::from(vec![0; 100]),
+            Bytes::from_static(b"b"),
+        ];
+        let messages = cut(
+            Parts {
+                upserts,
+                ..Parts::default()
+            },
+            50,
+        );
         let sizes: Vec<usize> = messages.iter().map(|delta| delta.upserts.len()).collect();
         assert_eq!(sizes, [1, 1, 1]);
     }

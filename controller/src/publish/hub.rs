@@ -102,6 +102,12 @@ struct PeerState {
     refusals: Arc<BTreeMap<Arc<str>, Arc<str>>>,
 }
 
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hub({} proxies)", self.inner.peers.lock().len())
+    }
+}
+
 impl Hub {
     /// Takes a change of the snapshot in and tells all proxies. The first call, also with nothing in it, opens the hub:
     /// proxies that came earlier wait for it with what they have.
@@ -158,7 +164,10 @@ impl Hub {
     /// How far `keys` are on `proxies`.
     #[must_use]
     pub fn progress(&self, keys: &[Arc<str>], proxies: &[Proxy]) -> Progress {
-        let mut progress = Progress { proxies: proxies.len(), ..Progress::default() };
+        let mut progress = Progress {
+            proxies: proxies.len(),
+            ..Progress::default()
+        };
         let mut needed = 0;
         {
             let store = self.inner.store.read();
@@ -221,14 +230,24 @@ impl Hub {
         {
             let mut peers = self.inner.peers.lock();
             for other in peers.values().filter(|other| *other.name == *name) {
-                tracing::info!(proxy = name, "a new stream of this proxy replaces an older one");
+                tracing::info!(
+                    proxy = name,
+                    "a new stream of this proxy replaces an older one"
+                );
                 other.replaced.cancel();
             }
             peers.insert(peer.id, Arc::clone(&peer));
         }
         drop(store);
         self.changed(|changes| changes.proxies += 1);
-        (Membership { hub: self.clone(), peer }, version, parts)
+        (
+            Membership {
+                hub: self.clone(),
+                peer,
+            },
+            version,
+            parts,
+        )
     }
 
     fn changed(&self, edit: impl FnOnce(&mut Changes)) {
@@ -264,7 +283,9 @@ impl Membership {
             if state.outstanding.len() >= MAX_OUTSTANDING {
                 state.outstanding.pop_front();
             }
-            state.outstanding.push_back((Arc::clone(&version), store.sequence()));
+            state
+                .outstanding
+                .push_back((Arc::clone(&version), store.sequence()));
             return (version, parts);
         }
     }
@@ -275,7 +296,11 @@ impl Membership {
         let refusals_changed = {
             let mut state = self.peer.state.lock();
             // The same content may be in force twice, so the oldest delta of that version is meant.
-            let Some(place) = state.outstanding.iter().position(|(version, _)| **version == *ack.version) else {
+            let Some(place) = state
+                .outstanding
+                .iter()
+                .position(|(version, _)| **version == *ack.version)
+            else {
                 tracing::debug!(proxy = %self.peer.name, version = ack.version, "acknowledged what was not sent");
                 return;
             };

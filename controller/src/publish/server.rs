@@ -40,7 +40,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { proxies: 1000, connections_per_peer: 32, review_every: Duration::from_secs(60) }
+        Self {
+            proxies: 1000,
+            connections_per_peer: 32,
+            review_every: Duration::from_secs(60),
+        }
     }
 }
 
@@ -79,9 +83,18 @@ impl Server {
         tls: Arc<rustls::ServerConfig>,
         limits: Limits,
     ) -> Result<Self, Error> {
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })?;
-        Ok(Self { listener, service: Service { hub, authenticate, limits }, tls })
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| Error::Bind { address, source })?;
+        Ok(Self {
+            listener,
+            service: Service {
+                hub,
+                authenticate,
+                limits,
+            },
+            tls,
+        })
     }
 
     /// The address that was opened (port 0 asks for any).
@@ -97,7 +110,11 @@ impl Server {
     /// # Errors
     /// When the server breaks.
     pub async fn run(self) -> Result<(), Error> {
-        let Self { listener, service, tls } = self;
+        let Self {
+            listener,
+            service,
+            tls,
+        } = self;
         let closing = service.hub.closing().clone();
         let limits = service.limits.clone();
         let (sender, mut receiver) = mpsc::channel(16);
@@ -110,7 +127,11 @@ impl Server {
                 }
             }
         });
-        let incoming = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|next| next.map(Ok::<_, io::Error>)));
+        let incoming = futures::stream::poll_fn(move |cx| {
+            receiver
+                .poll_recv(cx)
+                .map(|next| next.map(Ok::<_, io::Error>))
+        });
         let server = ControlPlaneServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
         let served = tonic::transport::Server::builder()
             .max_concurrent_streams(8)
@@ -125,8 +146,17 @@ impl Server {
 }
 
 /// Accepts for ever. Whatever a peer does while it shakes hands keeps nobody else waiting.
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, limits: Limits, sender: mpsc::Sender<Connection>) {
-    let places = Places { taken: Arc::default(), per_peer: limits.connections_per_peer, all: limits.proxies * 2 + 64 };
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    limits: Limits,
+    sender: mpsc::Sender<Connection>,
+) {
+    let places = Places {
+        taken: Arc::default(),
+        per_peer: limits.connections_per_peer,
+        all: limits.proxies * 2 + 64,
+    };
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -146,7 +176,13 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, limits: Limits, se
             let _ = stream.set_nodelay(true);
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let _ = sender.send(Connection { stream, peer, _place: place }).await;
+                    let _ = sender
+                        .send(Connection {
+                            stream,
+                            peer,
+                            _place: place,
+                        })
+                        .await;
                 }
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took longer than 10 s"),
@@ -174,7 +210,10 @@ impl Places {
             return None;
         }
         *count += 1;
-        Some(Place { taken: Arc::clone(&self.taken), peer })
+        Some(Place {
+            taken: Arc::clone(&self.taken),
+            peer,
+        })
     }
 }
 
@@ -216,13 +255,21 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -253,7 +300,11 @@ mod tests {
 
     #[test]
     fn a_peer_gets_its_share_and_gives_it_back() {
-        let places = Places { taken: Arc::default(), per_peer: 2, all: 3 };
+        let places = Places {
+            taken: Arc::default(),
+            per_peer: 2,
+            all: 3,
+        };
         let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let first = places.take(a).unwrap();
         let _second = places.take(a).unwrap();
@@ -262,6 +313,9 @@ mod tests {
         assert!(places.take(b).is_none(), "a fourth of all");
         drop((first, third));
         assert!(places.take(a).is_some());
-        assert!(!places.taken.lock().contains_key(&b), "nothing is kept of peers that are gone");
+        assert!(
+            !places.taken.lock().contains_key(&b),
+            "nothing is kept of peers that are gone"
+        );
     }
 }

@@ -36,7 +36,10 @@ pub(super) struct Service {
 impl ControlPlane for Service {
     type SyncStream = Pin<Box<dyn Stream<Item = Result<FromController, Status>> + Send>>;
 
-    async fn sync(&self, request: Request<Streaming<FromProxy>>) -> Result<Response<Self::SyncStream>, Status> {
+    async fn sync(
+        &self,
+        request: Request<Streaming<FromProxy>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
         let token = bearer(&request)?;
         let identity = self.authenticate.authenticate(&token).await.map_err(|denied| {
             tracing::warn!(peer = ?request.remote_addr(), reason = %denied, "a proxy was not let in");
@@ -48,12 +51,24 @@ impl ControlPlane for Service {
                 self.limits.proxies
             )));
         }
-        let peer = request.extensions().get::<super::server::PeerAddr>().map(|peer| peer.0);
+        let peer = request
+            .extensions()
+            .get::<super::server::PeerAddr>()
+            .map(|peer| peer.0);
         // One message at a time: what a slow proxy has not taken yet is merged in the hub, not queued here.
         let (sender, mut receiver) = mpsc::channel(1);
-        let stream = Conversation { service: self.clone(), token, identity, inbound: request.into_inner() };
+        let stream = Conversation {
+            service: self.clone(),
+            token,
+            identity,
+            inbound: request.into_inner(),
+        };
         tokio::spawn(async move {
-            tracing::debug!(?peer, user = stream.identity.user, "a proxy opened a stream");
+            tracing::debug!(
+                ?peer,
+                user = stream.identity.user,
+                "a proxy opened a stream"
+            );
             let end = stream.run(&sender).await;
             if let Err(status) = end {
                 tracing::info!(?peer, reason = status.message(), "a proxy's stream ended");
@@ -80,14 +95,19 @@ impl Conversation {
             () = hub.closing().cancelled() => return Ok(()),
             hello = timeout(HELLO_TIMEOUT, self.hello()) => hello,
         };
-        let hello =
-            greeted.map_err(|_| Status::deadline_exceeded("no Hello came within 10 s of the stream's beginning"))??;
+        let hello = greeted.map_err(|_| {
+            Status::deadline_exceeded("no Hello came within 10 s of the stream's beginning")
+        })??;
         tokio::select! {
             () = hub.closing().cancelled() => return Ok(()),
             () = sender.closed() => return Ok(()),
             () = hub.opened() => {}
         }
-        let name = self.identity.pod.clone().unwrap_or_else(|| hello.name.clone());
+        let name = self
+            .identity
+            .pod
+            .clone()
+            .unwrap_or_else(|| hello.name.clone());
         let (membership, version, parts) = hub.join(&name, &hello);
         tracing::info!(
             proxy = name, program = hello.version, held = hello.snapshot_version, %version,
@@ -109,7 +129,9 @@ impl Conversation {
     async fn hello(&mut self) -> Result<Hello, Status> {
         let first = self.inbound.message().await?.and_then(|from| from.message);
         let Some(from_proxy::Message::Hello(hello)) = first else {
-            return Err(Status::invalid_argument("the first message of a stream must be Hello"));
+            return Err(Status::invalid_argument(
+                "the first message of a stream must be Hello",
+            ));
         };
         if hello.protocol != snapshot::PROTOCOL {
             return Err(Status::failed_precondition(format!(
@@ -141,7 +163,10 @@ async fn tell(membership: &Membership, sender: &Sender, version: Arc<str>, parts
 }
 
 async fn send(sender: &Sender, delta: Delta) -> Result<(), ()> {
-    sender.send(Ok(FromController { delta: Some(delta) })).await.map_err(drop)
+    sender
+        .send(Ok(FromController { delta: Some(delta) }))
+        .await
+        .map_err(drop)
 }
 
 /// Takes acknowledgements until the proxy goes.
@@ -150,7 +175,9 @@ async fn hear(membership: &Membership, inbound: &mut Streaming<FromProxy>) -> Re
         match from.message {
             Some(from_proxy::Message::Ack(ack)) => membership.acknowledge(ack),
             Some(from_proxy::Message::Hello(_)) => {
-                return Err(Status::invalid_argument("Hello may only be the first message of a stream"));
+                return Err(Status::invalid_argument(
+                    "Hello may only be the first message of a stream",
+                ));
             }
             // A message of a later protocol that this controller may leave out.
             None => {}
@@ -166,19 +193,28 @@ async fn review(service: &Service, token: &str) -> Status {
         tokio::time::sleep(service.limits.review_every).await;
         match service.authenticate.authenticate(token).await {
             Err(denied @ Denied::Refused(_)) => return refusal(&denied),
-            Err(denied @ Denied::Unavailable(_)) => tracing::debug!(reason = %denied, "kept a stream"),
+            Err(denied @ Denied::Unavailable(_)) => {
+                tracing::debug!(reason = %denied, "kept a stream")
+            }
             Ok(_) => {}
         }
     }
 }
 
 fn bearer<T>(request: &Request<T>) -> Result<String, Status> {
-    let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    let header = request
+        .metadata()
+        .get("authorization")
+        .and_then(|value| value.to_str().ok());
     header
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty())
         .map(|(_, token)| token.trim().to_owned())
-        .ok_or_else(|| Status::unauthenticated("metadata `authorization: Bearer <ServiceAccount token>` is missing"))
+        .ok_or_else(|| {
+            Status::unauthenticated(
+                "metadata `authorization: Bearer <ServiceAccount token>` is missing",
+            )
+        })
 }
 
 fn refusal(denied: &Denied) -> Status {

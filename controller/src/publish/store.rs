@@ -30,7 +30,12 @@ struct Item {
 impl Default for Store {
     fn default() -> Self {
         let buckets = (0..BUCKETS).map(|_| Bucket::default()).collect();
-        Self { buckets, digest: Hash::default(), sequence: 0, len: 0 }
+        Self {
+            buckets,
+            digest: Hash::default(),
+            sequence: 0,
+            len: 0,
+        }
     }
 }
 
@@ -50,11 +55,20 @@ impl Store {
             }
         }
         for (key, entry) in &diff.upserts {
-            let Some(bucket) = self.buckets.get_mut(bucket_of(key) as usize) else { continue };
-            if bucket.items.get(key).is_some_and(|old| old.entry.hash == entry.hash) {
+            let Some(bucket) = self.buckets.get_mut(bucket_of(key) as usize) else {
+                continue;
+            };
+            if bucket
+                .items
+                .get(key)
+                .is_some_and(|old| old.entry.hash == entry.hash)
+            {
                 continue;
             }
-            let item = Item { entry: entry.clone(), changed: self.sequence };
+            let item = Item {
+                entry: entry.clone(),
+                changed: self.sequence,
+            };
             match bucket.items.insert(Arc::clone(key), item) {
                 Some(old) => {
                     toggle(&mut bucket.digest, old.entry.hash);
@@ -108,7 +122,9 @@ impl Store {
                 continue;
             }
             parts.reset_buckets.push(index);
-            parts.upserts.extend(ours.items.values().map(|item| item.entry.encoded.clone()));
+            parts
+                .upserts
+                .extend(ours.items.values().map(|item| item.entry.encoded.clone()));
         }
         parts
     }
@@ -135,11 +151,13 @@ fn toggle(sum: &mut Hash, hash: Hash) {
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 #[cfg(test)]
@@ -152,8 +170,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn entry(key: &str, id: u8) -> Entry {
-        let consumer = Consumer { id: id.to_string(), ..Consumer::default() };
-        Entry::new(&Resource { key: key.into(), body: Some(Body::Consumer(consumer)) })
+        let consumer = Consumer {
+            id: id.to_string(),
+            ..Consumer::default()
+        };
+        Entry::new(&Resource {
+            key: key.into(),
+            body: Some(Body::Consumer(consumer)),
+        })
     }
 
     fn set(of: &BTreeMap<u8, u8>) -> Set {
@@ -175,8 +199,11 @@ mod tests {
     /// What a proxy does with a delta.
     fn take(held: &mut Set, parts: &Parts) {
         let reset: BTreeSet<u32> = parts.reset_buckets.iter().copied().collect();
-        let gone: Vec<Arc<str>> =
-            held.iter().map(|(key, _)| Arc::clone(key)).filter(|key| reset.contains(&bucket_of(key))).collect();
+        let gone: Vec<Arc<str>> = held
+            .iter()
+            .map(|(key, _)| Arc::clone(key))
+            .filter(|key| reset.contains(&bucket_of(key)))
+            .collect();
         for key in gone {
             held.remove(&key);
         }
@@ -224,8 +251,14 @@ mod tests {
     fn a_bucket_out_of_range_or_of_odd_length_is_harmless() {
         let store = store(&BTreeMap::from([(1, 1)]));
         let odd = [
-            proto::Bucket { index: u32::MAX, digest: bytes::Bytes::new() },
-            proto::Bucket { index: 0, digest: bytes::Bytes::from_static(b"short") },
+            proto::Bucket {
+                index: u32::MAX,
+                digest: bytes::Bytes::new(),
+            },
+            proto::Bucket {
+                index: 0,
+                digest: bytes::Bytes::from_static(b"short"),
+            },
         ];
         assert_eq!(store.resume(&odd).upserts.len(), 1);
     }
@@ -233,7 +266,8 @@ mod tests {
     #[test]
     fn only_what_changed_counts_as_changed() {
         let mut store = store(&BTreeMap::from([(1, 1), (2, 2)]));
-        let keys = store.apply(&set(&BTreeMap::new()).diff(&set(&BTreeMap::from([(1, 1), (2, 3)]))));
+        let keys =
+            store.apply(&set(&BTreeMap::new()).diff(&set(&BTreeMap::from([(1, 1), (2, 3)]))));
         assert_eq!(keys, [Arc::from("Consumer/a/2")]);
         assert_eq!(store.changed_at("Consumer/a/1"), Some(1));
         assert_eq!(store.changed_at("Consumer/a/2"), Some(2));

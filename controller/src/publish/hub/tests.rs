@@ -7,8 +7,17 @@ use snapshot::{Entry, Set};
 fn set(of: &[(&str, &str)]) -> Set {
     let mut set = Set::default();
     for (key, id) in of {
-        let consumer = Consumer { id: (*id).into(), ..Consumer::default() };
-        set.insert(*key, Entry::new(&Resource { key: (*key).into(), body: Some(Body::Consumer(consumer)) }));
+        let consumer = Consumer {
+            id: (*id).into(),
+            ..Consumer::default()
+        };
+        set.insert(
+            *key,
+            Entry::new(&Resource {
+                key: (*key).into(),
+                body: Some(Body::Consumer(consumer)),
+            }),
+        );
     }
     set
 }
@@ -20,15 +29,25 @@ fn publish(hub: &Hub, from: &mut Set, to: &[(&str, &str)]) {
 }
 
 fn hello() -> proto::Hello {
-    proto::Hello { name: "p".into(), protocol: snapshot::PROTOCOL, ..proto::Hello::default() }
+    proto::Hello {
+        name: "p".into(),
+        protocol: snapshot::PROTOCOL,
+        ..proto::Hello::default()
+    }
 }
 
 fn ack(version: &str, refusals: &[(&str, &str)]) -> proto::Ack {
     let refusals = refusals
         .iter()
-        .map(|(key, reason)| Refusal { key: (*key).into(), reason: (*reason).into() })
+        .map(|(key, reason)| Refusal {
+            key: (*key).into(),
+            reason: (*reason).into(),
+        })
         .collect();
-    proto::Ack { version: version.into(), refusals }
+    proto::Ack {
+        version: version.into(),
+        refusals,
+    }
 }
 
 fn keys(of: &[&str]) -> Vec<Arc<str>> {
@@ -38,16 +57,35 @@ fn keys(of: &[&str]) -> Vec<Arc<str>> {
 #[tokio::test]
 async fn changes_of_a_slow_proxy_are_merged_into_one_delta() {
     let (hub, mut now) = (Hub::default(), Set::default());
-    publish(&hub, &mut now, &[("Consumer/a/1", "1"), ("Consumer/a/2", "1")]);
+    publish(
+        &hub,
+        &mut now,
+        &[("Consumer/a/1", "1"), ("Consumer/a/2", "1")],
+    );
     let (member, version, parts) = hub.join("p", &hello());
     assert_eq!((parts.upserts.len(), Some(version)), (2, hub.version()));
 
-    publish(&hub, &mut now, &[("Consumer/a/1", "2"), ("Consumer/a/2", "1")]);
-    publish(&hub, &mut now, &[("Consumer/a/1", "3"), ("Consumer/a/2", "1"), ("Consumer/a/3", "1")]);
+    publish(
+        &hub,
+        &mut now,
+        &[("Consumer/a/1", "2"), ("Consumer/a/2", "1")],
+    );
+    publish(
+        &hub,
+        &mut now,
+        &[
+            ("Consumer/a/1", "3"),
+            ("Consumer/a/2", "1"),
+            ("Consumer/a/3", "1"),
+        ],
+    );
     publish(&hub, &mut now, &[("Consumer/a/1", "3")]);
     let (version, parts) = member.next().await;
     assert_eq!(Some(version), hub.version());
-    assert_eq!(parts.upserts, [now.get("Consumer/a/1").unwrap().encoded.clone()]);
+    assert_eq!(
+        parts.upserts,
+        [now.get("Consumer/a/1").unwrap().encoded.clone()]
+    );
     assert_eq!(parts.removals, ["Consumer/a/2", "Consumer/a/3"]);
 
     let more = tokio::time::timeout(std::time::Duration::from_millis(20), member.next()).await;
@@ -76,10 +114,22 @@ async fn an_acknowledgement_counts_for_the_change_that_it_is_about() {
     assert_eq!(hub.progress(&one, &hub.proxies()).programmed, 1);
 
     // What does not concern a resource does not take its being programmed away.
-    publish(&hub, &mut now, &[("Consumer/a/1", "1"), ("Consumer/a/2", "1")]);
+    publish(
+        &hub,
+        &mut now,
+        &[("Consumer/a/1", "1"), ("Consumer/a/2", "1")],
+    );
     assert_eq!(hub.progress(&one, &hub.proxies()).programmed, 1);
-    assert_eq!(hub.progress(&keys(&["Consumer/a/1", "Consumer/a/2"]), &hub.proxies()).programmed, 0);
-    assert_eq!(hub.progress(&keys(&["Consumer/a/9"]), &hub.proxies()).absent, 1);
+    assert_eq!(
+        hub.progress(&keys(&["Consumer/a/1", "Consumer/a/2"]), &hub.proxies())
+            .programmed,
+        0
+    );
+    assert_eq!(
+        hub.progress(&keys(&["Consumer/a/9"]), &hub.proxies())
+            .absent,
+        1
+    );
 }
 
 #[tokio::test]
@@ -96,7 +146,12 @@ async fn refusals_are_seen_and_bounded() {
     assert_eq!(changes.borrow().refusals, 1);
 
     member.acknowledge(ack("never sent", &[]));
-    assert_eq!(hub.progress(&keys(&["Consumer/a/1"]), &hub.proxies()).refusals.len(), 1);
+    assert_eq!(
+        hub.progress(&keys(&["Consumer/a/1"]), &hub.proxies())
+            .refusals
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]

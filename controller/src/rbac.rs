@@ -1,0 +1,154 @@
+//! What the control plane may do in a cluster: exactly what its code does, as data that the chart's roles are made from.
+
+/// One rule of a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// "" is the core group.
+    pub api_groups: &'static [&'static str],
+    /// Resources, or subresources as "ingresses/status".
+    pub resources: &'static [&'static str],
+    /// Names that the rule is limited to; empty: all. `create` cannot be limited by name.
+    pub resource_names: &'static [&'static str],
+    /// What may be done.
+    pub verbs: &'static [&'static str],
+}
+
+const fn rule(
+    api_groups: &'static [&'static str],
+    resources: &'static [&'static str],
+    verbs: &'static [&'static str],
+) -> Rule {
+    Rule {
+        api_groups,
+        resources,
+        resource_names: &[],
+        verbs,
+    }
+}
+
+const READ: &[&str] = &["get", "list", "watch"];
+const LISTEN: &[&str] = &["list", "watch"];
+
+/// In the whole cluster (a ClusterRole). Where `--watch-namespaces` restricts the controller, [`NAMESPACED`] may be bound
+/// in those namespaces only instead.
+pub const CLUSTER: &[Rule] = &[
+    rule(&[""], &["namespaces"], LISTEN),
+    rule(&["gateway.networking.k8s.io"], &["gatewayclasses"], READ),
+    rule(
+        &["gateway.networking.k8s.io"],
+        &["gatewayclasses/status"],
+        &["patch"],
+    ),
+    rule(&["networking.k8s.io"], &["ingressclasses"], READ),
+    // Events about kinds that have no namespace are in `default`.
+    rule(&["events.k8s.io"], &["events"], &["create", "patch"]),
+    rule(&["authentication.k8s.io"], &["tokenreviews"], &["create"]),
+];
+
+/// In every namespace that is watched. `get` is for writing status and Events.
+pub const NAMESPACED: &[Rule] = &[
+    rule(&[""], &["configmaps"], READ),
+    rule(&[""], &["services"], READ),
+    // Reads those that something refers to; makes, and completes, those that Credentials want generated.
+    rule(
+        &[""],
+        &["secrets"],
+        &["get", "list", "watch", "create", "patch"],
+    ),
+    rule(&["discovery.k8s.io"], &["endpointslices"], READ),
+    rule(&["networking.k8s.io"], &["ingresses"], READ),
+    rule(&["networking.k8s.io"], &["ingresses/status"], &["patch"]),
+    rule(
+        &["gateway.networking.k8s.io"],
+        &["gateways", "httproutes", "referencegrants"],
+        READ,
+    ),
+    rule(
+        &["gateway.networking.k8s.io"],
+        &["gateways/status", "httproutes/status"],
+        &["patch"],
+    ),
+    rule(
+        &["postern.dev"],
+        &["consumers", "credentials", "authplugins"],
+        READ,
+    ),
+    rule(
+        &["postern.dev"],
+        &[
+            "consumers/status",
+            "credentials/status",
+            "authplugins/status",
+        ],
+        &["patch"],
+    ),
+    rule(&["events.k8s.io"], &["events"], &["create", "patch"]),
+];
+
+/// In the controller's own namespace (a Role).
+pub const OWN: &[Rule] = &[
+    rule(&["coordination.k8s.io"], &["leases"], &["create"]),
+    Rule {
+        api_groups: &["coordination.k8s.io"],
+        resources: &["leases"],
+        resource_names: &["postern-controller"],
+        verbs: &["get", "update"],
+    },
+    rule(&[""], &["secrets"], &["create"]),
+    Rule {
+        api_groups: &[""],
+        resources: &["secrets"],
+        resource_names: &["postern-ca"],
+        verbs: &["get", "update"],
+    },
+    rule(&[""], &["configmaps"], &["create"]),
+    Rule {
+        api_groups: &[""],
+        resources: &["configmaps"],
+        resource_names: &["postern-ca"],
+        verbs: &["get", "patch"],
+    },
+    // A Service for each Gateway.
+    rule(
+        &[""],
+        &["services"],
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use compile::Kind;
+
+    #[test]
+    fn every_kind_that_is_watched_may_be_read() {
+        for kind in Kind::ALL {
+            let rules = if kind.namespaced() {
+                NAMESPACED
+            } else {
+                CLUSTER
+            };
+            let allowed = rules.iter().any(|rule| {
+                rule.api_groups.contains(&kind.group())
+                    && rule.resources.contains(&kind.plural())
+                    && LISTEN.iter().all(|verb| rule.verbs.contains(verb))
+            });
+            assert!(allowed, "{kind}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_granted_with_a_wildcard() {
+        for rule in CLUSTER.iter().chain(NAMESPACED).chain(OWN) {
+            for word in rule
+                .api_groups
+                .iter()
+                .chain(rule.resources)
+                .chain(rule.verbs)
+            {
+                assert!(!word.contains('*'), "{rule:?}");
+            }
+        }
+    }
+}

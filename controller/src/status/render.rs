@@ -1,0 +1,335 @@
+//! From what the compiler says to what the API server keeps.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use compile::{Condition, ConditionStatus, Kind, ObjectStatus, StatusBody};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::Address;
+use crate::publish::Progress;
+
+/// Refusals that one condition names.
+const NAMED_REFUSALS: usize = 3;
+/// Addresses that a Gateway's status may have.
+const MAX_ADDRESSES: usize = 16;
+
+/// A status without the times of its conditions, and whether all its `When`s are settled.
+#[derive(Debug, PartialEq)]
+pub(super) struct Rendered {
+    pub(super) status: Value,
+    pub(super) settled: bool,
+}
+
+/// What a status depends on besides the compiler.
+pub(super) struct Surroundings<'a> {
+    /// Name of this controller in the parents of routes.
+    pub(super) controller: &'a str,
+    /// How far some keys are.
+    pub(super) progress: &'a dyn Fn(&[std::sync::Arc<str>]) -> Progress,
+    /// Of the Service that leads to the object: a Gateway's own, or that of all Ingresses.
+    pub(super) addresses: &'a [Address],
+}
+
+/// Renders a status.
+pub(super) fn render(object: &ObjectStatus, around: &Surroundings<'_>) -> Rendered {
+    let mut settled = true;
+    let mut conditions = |list: &[Condition]| -> Value {
+        list.iter()
+            .map(|one| condition(one, object, around, &mut settled))
+            .collect()
+    };
+    let status = match &object.body {
+        StatusBody::Conditions {
+            conditions: list,
+            fields,
+        } => {
+            let mut status: Map<String, Value> = fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect();
+            status.insert("conditions".into(), conditions(list));
+            Value::Object(status)
+        }
+        StatusBody::Gateway {
+            conditions: list,
+            listeners,
+        } => {
+            let listeners: Vec<Value> = listeners
+                .iter()
+                .map(|listener| {
+                    let kinds = listener.supported_kinds.iter();
+                    json!({
+                        "name": listener.name,
+                        "attachedRoutes": listener.attached_routes,
+                        "supportedKinds": kinds
+                            .map(|kind| json!({"group": "gateway.networking.k8s.io", "kind": kind}))
+                            .collect::<Vec<_>>(),
+                        "conditions": conditions(&listener.conditions),
+                    })
+                })
+                .collect();
+            let mut status = json!({"conditions": conditions(list), "listeners": listeners});
+            if !around.addresses.is_empty() {
+                let addresses = around.addresses.iter().take(MAX_ADDRESSES);
+                status["addresses"] = addresses.map(Address::of_gateway).collect();
+            }
+            status
+        }
+        StatusBody::Route { parents } => {
+            let parents: Vec<Value> = parents
+                .iter()
+                .map(|parent| {
+                    json!({
+                        "parentRef": parent.parent_ref,
+                        "controllerName": around.controller,
+                        "conditions": conditions(&parent.conditions),
+                    })
+                })
+                .collect();
+            json!({"parents": parents})
+        }
+        StatusBody::Ingress => {
+            let addresses: Vec<Value> = around.addresses.iter().map(Address::of_ingress).collect();
+            json!({"loadBalancer": {"ingress": addresses}})
+        }
+    };
+    Rendered { status, settled }
+}
+
+fn condition(
+    one: &Condition,
+    object: &ObjectStatus,
+    around: &Surroundings<'_>,
+    settled: &mut bool,
+) -> Value {
+    let (status, reason, message) = match &one.status {
+        ConditionStatus::True => ("True", one.reason, one.message.clone()),
+        ConditionStatus::False => ("False", one.reason, one.message.clone()),
+        ConditionStatus::When(keys) => {
+            let progress = (around.progress)(&keys.0);
+            let outcome = Outcome::of(&progress);
+            *settled &= outcome == Outcome::Programmed;
+            let text = outcome.message(&progress);
+            let message = if one.message.is_empty() {
+                text
+            } else {
+                format!("{}; {text}", one.message)
+            };
+            match outcome {
+                Outcome::Programmed => ("True", one.reason, message),
+                Outcome::Refused => ("False", "Refused", message),
+                Outcome::Pending => ("False", "Pending", message),
+            }
+        }
+    };
+    json!({
+        "type": one.kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": object.generation,
+    })
+}
+
+/// How far resources are on the proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Programmed,
+    Refused,
+    Pending,
+}
+
+impl Outcome {
+    fn of(progress: &Progress) -> Self {
+        if !progress.refusals.is_empty() {
+            Self::Refused
+        } else if progress.proxies > 0 && progress.programmed == progress.proxies {
+            Self::Programmed
+        } else {
+            Self::Pending
+        }
+    }
+
+    fn message(self, progress: &Progress) -> String {
+        if progress.proxies == 0 {
+            return "no proxy is connected".to_owned();
+        }
+        let mut text = format!(
+            "programmed on {} of {} connected proxies",
+            progress.programmed, progress.proxies
+        );
+        for (proxy, key, reason) in progress.refusals.iter().take(NAMED_REFUSALS) {
+            text.push_str(&format!("; {proxy} refused {key}: {reason}"));
+        }
+        if let Some(more @ 1..) = progress.refusals.len().checked_sub(NAMED_REFUSALS) {
+            text.push_str(&format!("; and {more} more refusals"));
+        }
+        text
+    }
+}
+
+impl Address {
+    fn of_gateway(&self) -> Value {
+        match self {
+            Self::Ip(ip) => json!({"type": "IPAddress", "value": ip}),
+            Self::Hostname(name) => json!({"type": "Hostname", "value": name}),
+        }
+    }
+
+    fn of_ingress(&self) -> Value {
+        match self {
+            Self::Ip(ip) => json!({"ip": ip}),
+            Self::Hostname(name) => json!({"hostname": name}),
+        }
+    }
+}
+
+/// The present status with what is ours in it replaced. Conditions that did not change keep their time.
+pub(super) fn merged(
+    kind: Kind,
+    rendered: &Value,
+    present: &Value,
+    controller: &str,
+    now: Timestamp,
+) -> Value {
+    let mut status = rendered.clone();
+    let now = format!("{now:.0}");
+    stamp(&mut status, present, &now);
+    match kind {
+        Kind::HttpRoute => {
+            // A status list is replaced as a whole, so the parents of other controllers are repeated.
+            let others = items(present, "parents")
+                .iter()
+                .filter(|parent| parent["controllerName"] != controller);
+            if let Some(parents) = status.get_mut("parents").and_then(Value::as_array_mut) {
+                parents.splice(0..0, others.cloned());
+            }
+        }
+        Kind::Ingress => {}
+        _ => {
+            // What is no longer said goes away.
+            if let (Some(status), Some(present)) = (status.as_object_mut(), present.as_object()) {
+                for name in present.keys() {
+                    status.entry(name.clone()).or_insert(Value::Null);
+                }
+            }
+        }
+    }
+    status
+}
+
+/// Gives every condition its time: of conditions, listeners and parents.
+fn stamp(status: &mut Value, present: &Value, now: &str) {
+    stamp_conditions(status, present, now);
+    for (list, same) in [
+        ("listeners", same_listener as fn(&Value, &Value) -> bool),
+        ("parents", same_parent),
+    ] {
+        let Some(own) = status.get_mut(list).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for item in own {
+            let before = items(present, list)
+                .iter()
+                .find(|before| same(before, item))
+                .unwrap_or(&Value::Null);
+            stamp_conditions(item, before, now);
+        }
+    }
+}
+
+fn same_listener(a: &Value, b: &Value) -> bool {
+    a["name"] == b["name"]
+}
+
+fn same_parent(a: &Value, b: &Value) -> bool {
+    a["parentRef"] == b["parentRef"] && a["controllerName"] == b["controllerName"]
+}
+
+fn stamp_conditions(holder: &mut Value, present: &Value, now: &str) {
+    let Some(conditions) = holder.get_mut("conditions").and_then(Value::as_array_mut) else {
+        return;
+    };
+    for condition in conditions {
+        let before = items(present, "conditions")
+            .iter()
+            .find(|before| {
+                before["type"] == condition["type"] && before["status"] == condition["status"]
+            })
+            .and_then(|before| before.get("lastTransitionTime"));
+        let time = before
+            .filter(|time| time.is_string())
+            .cloned()
+            .unwrap_or_else(|| now.into());
+        condition["lastTransitionTime"] = time;
+    }
+}
+
+fn items<'a>(holder: &'a Value, list: &str) -> &'a [Value] {
+    holder
+        .get(list)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
+}
+
+/// Sums up what of a status is ours, without times: equal for statuses that need no write.
+pub(super) fn fingerprint(kind: Kind, status: Option<&Value>, controller: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if let Some(status) = status {
+        match kind {
+            Kind::HttpRoute => {
+                for parent in items(status, "parents")
+                    .iter()
+                    .filter(|parent| parent["controllerName"] == controller)
+                {
+                    feed(parent, &mut hasher);
+                }
+            }
+            Kind::Ingress => feed(&status["loadBalancer"]["ingress"], &mut hasher),
+            _ => feed(status, &mut hasher),
+        }
+    }
+    hasher.finish()
+}
+
+fn feed(value: &Value, hasher: &mut DefaultHasher) {
+    if is_empty(value) {
+        return;
+    }
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields
+                .iter()
+                .filter(|(name, value)| *name != "lastTransitionTime" && !is_empty(value))
+                .collect();
+            fields.sort_unstable_by_key(|(name, _)| *name);
+            fields.len().hash(hasher);
+            for (name, value) in fields {
+                name.hash(hasher);
+                feed(value, hasher);
+            }
+        }
+        Value::Array(items) => {
+            items.len().hash(hasher);
+            items.iter().for_each(|item| feed(item, hasher));
+        }
+        Value::String(text) => text.hash(hasher),
+        other => other.to_string().hash(hasher),
+    }
+}
+
+/// The API server leaves empty fields out.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,370 @@
+//! The one task that decides what is written, and the writes themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use compile::{Kind, ObjectRef, ObjectStatus, StatusBody};
+use jiff::Timestamp;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::queue::Queue;
+use super::render::{self, Rendered, Surroundings};
+use super::{Addresses, Inbox, Seen};
+use crate::lease::Leadership;
+use crate::metrics::Metrics;
+use crate::publish::{Changes, Hub, Proxy};
+
+/// How long an object may wait for the proxies before it is written that it waits: mostly it is programmed by then, and
+/// one write does for both.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Proxies come and go in a rollout: their numbers are written when it has been quiet for so long.
+const QUIET: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(crate) struct Writer {
+    pub(crate) client: kube::Client,
+    pub(crate) controller: String,
+    pub(crate) hub: Hub,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) addresses: watch::Receiver<Addresses>,
+    pub(crate) leadership: Leadership,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) per_second: u32,
+}
+
+/// What should be in the statuses.
+#[derive(Default)]
+struct Desired {
+    statuses: BTreeMap<ObjectRef, Arc<ObjectStatus>>,
+    /// Those that wait for proxies.
+    unsettled: BTreeSet<ObjectRef>,
+}
+
+struct Running {
+    writer: Writer,
+    desired: Desired,
+    proxies: Vec<Proxy>,
+    queue: Queue,
+    writes: JoinSet<(ObjectRef, bool)>,
+}
+
+impl Writer {
+    /// Writes until `shutdown`. Begins when `synced` is true.
+    pub(crate) async fn run(self, mut synced: watch::Receiver<bool>, shutdown: CancellationToken) {
+        if synced.wait_for(|synced| *synced).await.is_err() {
+            return;
+        }
+        let queue = Queue::new(self.per_second, Instant::now());
+        let running = Running {
+            proxies: settled_proxies(&self.hub),
+            writer: self,
+            desired: Desired::default(),
+            queue,
+            writes: JoinSet::new(),
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = running.run() => {}
+        }
+    }
+}
+
+/// What woke the task.
+enum Wake {
+    Statuses(BTreeMap<ObjectRef, Option<ObjectStatus>>),
+    Seen(BTreeSet<ObjectRef>),
+    Proxies(Changes),
+    Addresses,
+    Everything,
+    Written(ObjectRef, bool),
+    Leader,
+    Time,
+}
+
+impl Running {
+    async fn run(mut self) {
+        let mut changes = self.writer.hub.changes();
+        let mut last = *changes.borrow_and_update();
+        let mut addresses = self.writer.addresses.clone();
+        let mut leadership = self.writer.leadership.clone();
+        let mut leading = false;
+        // When proxies came or went: everything is looked at again, once it is quiet.
+        let mut recount: Option<Instant> = None;
+        loop {
+            let wake_at = if leading { self.queue.wake_at() } else { None };
+            let leader = async {
+                if leading {
+                    leadership.lost().await
+                } else {
+                    leadership.gained().await
+                }
+            };
+            let wake = tokio::select! {
+                statuses = self.writer.inbox.take() => Wake::Statuses(statuses),
+                seen = self.writer.seen.changed() => Wake::Seen(seen),
+                Ok(()) = changes.changed() => Wake::Proxies(*changes.borrow_and_update()),
+                Ok(()) = addresses.changed() => Wake::Addresses,
+                Some(Ok((object, written))) = self.writes.join_next() => Wake::Written(object, written),
+                () = leader => Wake::Leader,
+                () = sleep_until(recount) => Wake::Everything,
+                () = sleep_until(wake_at) => Wake::Time,
+            };
+            match wake {
+                Wake::Statuses(statuses) => self.take(statuses),
+                Wake::Seen(objects) => objects
+                    .iter()
+                    .for_each(|object| self.look(object, Instant::now())),
+                Wake::Proxies(now) => {
+                    self.proxies = settled_proxies(&self.writer.hub);
+                    if now.proxies != last.proxies {
+                        recount = Some(Instant::now() + QUIET);
+                    }
+                    if now.refusals == last.refusals {
+                        self.look_at_unsettled();
+                    } else {
+                        self.look_at_all();
+                    }
+                    last = now;
+                }
+                Wake::Addresses => self.look_at_all(),
+                Wake::Everything => {
+                    recount = None;
+                    self.look_at_all();
+                }
+                Wake::Written(object, written) => {
+                    self.queue.done(&object, written, Instant::now());
+                    self.look(&object, Instant::now());
+                }
+                Wake::Leader => {
+                    leading = !leading;
+                    if leading {
+                        self.look_at_all();
+                    } else {
+                        self.queue.clear();
+                    }
+                }
+                Wake::Time => {}
+            }
+            if leading {
+                self.write();
+            }
+        }
+    }
+
+    fn take(&mut self, statuses: BTreeMap<ObjectRef, Option<ObjectStatus>>) {
+        for (object, status) in statuses {
+            match status {
+                Some(status) => {
+                    self.desired
+                        .statuses
+                        .insert(object.clone(), Arc::new(status));
+                    self.look(&object, Instant::now());
+                }
+                None => self.drop_status(&object),
+            }
+        }
+    }
+
+    /// What is no longer ours: routes lose our parents, other statuses stay as they are.
+    fn drop_status(&mut self, object: &ObjectRef) {
+        let old = self.desired.statuses.remove(object);
+        self.desired.unsettled.remove(object);
+        self.queue.forget(object);
+        if let Some(old) = old
+            && object.kind == Kind::HttpRoute
+            && self.writer.seen.holds(object).is_some()
+        {
+            let status = ObjectStatus {
+                body: StatusBody::Route {
+                    parents: Vec::new(),
+                },
+                ..(*old).clone()
+            };
+            self.desired
+                .statuses
+                .insert(object.clone(), Arc::new(status));
+            self.look(object, Instant::now());
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        let (all, now): (Vec<ObjectRef>, _) = (
+            self.desired.statuses.keys().cloned().collect(),
+            Instant::now(),
+        );
+        all.iter().for_each(|object| self.look(object, now));
+    }
+
+    fn look_at_unsettled(&mut self) {
+        let (some, now): (Vec<ObjectRef>, _) = (
+            self.desired.unsettled.iter().cloned().collect(),
+            Instant::now(),
+        );
+        some.iter().for_each(|object| self.look(object, now));
+    }
+
+    /// Compares what should be there with what is, and wants a write where they differ.
+    fn look(&mut self, object: &ObjectRef, now: Instant) {
+        let Some(Rendered { status, settled }) = self.rendered(object) else {
+            return;
+        };
+        if settled {
+            self.desired.unsettled.remove(object);
+        } else {
+            self.desired.unsettled.insert(object.clone());
+        }
+        let fingerprint = render::fingerprint(object.kind, Some(&status), &self.writer.controller);
+        if self.writer.seen.holds(object) == Some(fingerprint) {
+            self.queue.forget(object);
+        } else {
+            self.queue
+                .push(object.clone(), if settled { now } else { now + PATIENCE });
+        }
+    }
+
+    fn rendered(&self, object: &ObjectRef) -> Option<Rendered> {
+        let status = self.desired.statuses.get(object)?;
+        let addresses = self.writer.addresses.borrow();
+        let none = Vec::new();
+        let progress = |keys: &[Arc<str>]| self.writer.hub.progress(keys, &self.proxies);
+        let around = Surroundings {
+            controller: &self.writer.controller,
+            progress: &progress,
+            addresses: match object.kind {
+                Kind::Gateway => addresses.gateways.get(object).unwrap_or(&none),
+                _ => &addresses.ingresses,
+            },
+        };
+        Some(render::render(status, &around))
+    }
+
+    /// Begins the writes that are due.
+    fn write(&mut self) {
+        while let Some(object) = self.queue.pop(Instant::now()) {
+            let (Some(Rendered { status, .. }), Some(desired)) =
+                (self.rendered(&object), self.desired.statuses.get(&object))
+            else {
+                self.queue.done(&object, true, Instant::now());
+                continue;
+            };
+            if !self.writer.leadership.held() {
+                self.queue.done(&object, true, Instant::now());
+                return;
+            }
+            let write = Write {
+                client: self.writer.client.clone(),
+                controller: self.writer.controller.clone(),
+                seen: Arc::clone(&self.writer.seen),
+                uid: Arc::clone(&desired.uid),
+                object,
+                status,
+            };
+            let metrics = Arc::clone(&self.writer.metrics);
+            self.writes.spawn(async move {
+                let result = match tokio::time::timeout(WRITE_TIMEOUT, write.run()).await {
+                    Ok(result) => result.map_err(|error| error.to_string()),
+                    Err(_) => Err("no answer within 10 s".to_owned()),
+                };
+                let written = match result {
+                    Ok(outcome) => {
+                        metrics.status_write(outcome);
+                        true
+                    }
+                    Err(error) => {
+                        metrics.status_write("failed");
+                        tracing::warn!(object = %write.object, error, "cannot write status; trying again");
+                        false
+                    }
+                };
+                (write.object, written)
+            });
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Proxies whose number counts: one that has just come and acknowledged nothing yet takes nobody's `Programmed` away.
+fn settled_proxies(hub: &Hub) -> Vec<Proxy> {
+    let all = hub.proxies();
+    let settled: Vec<Proxy> = all
+        .iter()
+        .filter(|proxy| proxy.acknowledged > 0)
+        .cloned()
+        .collect();
+    if settled.is_empty() { all } else { settled }
+}
+
+struct Write {
+    client: kube::Client,
+    controller: String,
+    seen: Arc<Seen>,
+    uid: Arc<str>,
+    object: ObjectRef,
+    status: Value,
+}
+
+impl Write {
+    /// Reads what is there, and writes where it differs. Says what it did.
+    async fn run(&self) -> Result<&'static str, kube::Error> {
+        let resource = crate::watch::resource(self.object.kind);
+        let api: Api<DynamicObject> = if self.object.kind.namespaced() {
+            Api::namespaced_with(self.client.clone(), &self.object.namespace, &resource)
+        } else {
+            Api::all_with(self.client.clone(), &resource)
+        };
+        let Some(found) = api.get_opt(&self.object.name).await? else {
+            return Ok("gone");
+        };
+        if found.metadata.uid.as_deref() != Some(&self.uid) {
+            // Deleted and made again: the new one gets a status of its own.
+            return Ok("gone");
+        }
+        let desired = render::fingerprint(self.object.kind, Some(&self.status), &self.controller);
+        let present = &found.data["status"];
+        if render::fingerprint(self.object.kind, Some(present), &self.controller) == desired {
+            self.seen.set(&self.object, desired, false);
+            return Ok("unchanged");
+        }
+        let status = render::merged(
+            self.object.kind,
+            &self.status,
+            present,
+            &self.controller,
+            Timestamp::now(),
+        );
+        // The version keeps what another controller writes into the same lists in between.
+        let patch = json!({
+            "metadata": {"resourceVersion": found.metadata.resource_version},
+            "status": status,
+        });
+        let params = PatchParams {
+            field_manager: Some(crate::FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        match api
+            .patch_status(&self.object.name, &params, &Patch::Merge(&patch))
+            .await
+        {
+            Ok(_) => {
+                self.seen.set(&self.object, desired, false);
+                Ok("written")
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok("gone"),
+            Err(error) => Err(error),
+        }
+    }
+}
