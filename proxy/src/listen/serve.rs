@@ -38,6 +38,9 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// How much of a response may wait for a stream's client.
 const SEND_BUFFER: usize = 64 << 10;
 
+/// How long a connection that has said nothing yet may still begin when its listener is closed.
+const LAST_CALL: Duration = Duration::from_millis(250);
+
 /// What all requests of a connection share.
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -71,8 +74,11 @@ pub(super) async fn serve(
     worker.metrics.event(accepted);
     let state = State::new();
     let id = worker.connections.enter(&state, port);
-    let timeout = worker.settings.timeouts.header_timeout;
-    let opened = tokio::time::timeout(timeout, open(&worker, stream, tls)).await.ok().flatten();
+    let opened = tokio::select! {
+        biased;
+        opened = open(&worker, stream, tls) => opened,
+        () = dismissed(&worker, id, &state) => None,
+    };
     if let Some(opened) = opened {
         let peer = Peer::new(from.ip(), &worker.settings.trusted_proxies, secure, port, public_port);
         let conn = Conn { worker: Rc::clone(&worker), peer, state, sni: opened.sni.clone(), also: RefCell::default() };
@@ -80,6 +86,20 @@ pub(super) async fn serve(
     }
     worker.connections.leave(id);
     worker.metrics.event(closed);
+}
+
+/// Waits until a connection that has not begun yet is too late, or no longer wanted. A client whose bytes are on their way
+/// already gets a moment.
+async fn dismissed(worker: &Worker, id: u64, state: &State) {
+    poll_fn(|cx| {
+        worker.connections.set_waker(id, cx.waker());
+        let over = state.kill.load(Relaxed) || state.retire.load(Relaxed);
+        if over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    if !state.kill.load(Relaxed) {
+        tokio::time::sleep(LAST_CALL).await;
+    }
 }
 
 /// A connection whose protocol is known.
@@ -180,11 +200,14 @@ where
         if conn.state.kill.load(Relaxed) {
             return Poll::Ready(());
         }
-        if !retired && conn.state.retire.load(Relaxed) {
+        let mut ended = serving.as_mut().poll(cx);
+        // After hyper has seen what the client sent already: that is still served.
+        if ended.is_pending() && !retired && conn.state.retire.load(Relaxed) {
             retired = true;
             retire(serving.as_mut());
+            ended = serving.as_mut().poll(cx);
         }
-        serving.as_mut().poll(cx).map(|ended| {
+        ended.map(|ended| {
             if let Err(error) = ended {
                 tracing::debug!(client = %conn.peer.ip, %error, "connection failed");
             }

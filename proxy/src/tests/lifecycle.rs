@@ -118,7 +118,9 @@ async fn running_requests_are_finished_before_the_end() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut gateway = Gateway::start(&[], |metrics| forward_to(metrics, Scheme::Http1, &[address]));
-    let (mut running, mut idle) = (gateway.client().await, gateway.client().await);
+    let (mut running, mut silent) = (gateway.client().await, gateway.client().await);
+    let mut idle = gateway.client().await;
+    assert_eq!(idle.ask("TRACE / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.status, 405);
     let mut http2 = h2::connect(gateway.port).await;
     running.send(GET).await;
     let request = Request::get("http://a.test/").body(Full::default()).unwrap();
@@ -137,6 +139,7 @@ async fn running_requests_are_finished_before_the_end() {
     });
     let end = tokio::spawn(gateway.fleet.take().unwrap().drain(Duration::from_secs(20)));
     assert_eq!(idle.rest().await, "", "idle connections are closed at once");
+    assert_eq!(silent.rest().await, "", "also those that have not begun");
     soon(async { while TcpStream::connect(("127.0.0.1", gateway.port)).await.is_ok() {} }).await;
     release.notify_one();
     let answer = running.answer().await;

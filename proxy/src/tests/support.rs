@@ -120,6 +120,10 @@ impl Gateway {
         let metrics = Metrics::new(1);
         let port = free_port();
         let runtime = Self::runtime_of([(port, tls, router(&metrics))]);
+        Self::with_runtime(flags, port, metrics, runtime)
+    }
+
+    pub(super) fn with_runtime(flags: &[&str], port: u16, metrics: Arc<Metrics>, runtime: Runtime) -> Self {
         let runtime = Arc::new(ArcSwap::from_pointee(runtime));
         let log = crate::log::Logger::default();
         let mut fleet = Fleet::start(1, &options(flags), &runtime, &metrics, &log).unwrap();
