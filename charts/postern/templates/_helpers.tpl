@@ -54,3 +54,15 @@ capabilities:
 {{- define "postern.stateKeySecret" -}}
 {{- default (printf "%s-proxy-state" (include "postern.fullname" .)) .Values.proxy.state.existingKeySecret -}}
 {{- end -}}
+
+{{/* A map as NAME=VALUE,NAME=VALUE. */}}
+{{- define "postern.pairs" -}}
+{{- $pairs := list -}}
+{{- range $name, $value := . -}}
+{{- if contains "," (toString $value) -}}
+{{- fail (printf "controller.gatewayService.annotations: the value of %s must not contain a comma" $name) -}}
+{{- end -}}
+{{- $pairs = append $pairs (printf "%s=%s" $name $value) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end -}}

@@ -160,7 +160,7 @@ async fn a_plugin_that_cannot_be_understood_closes_its_route() {
         }
     };
     let taken = tokio::time::timeout(SOON, taken).await;
-    let closed = async {
+    let closed = async |shop: &Shop| {
         shop.expect(Some(&shop.key), 500, SOON).await;
         let (_, message) =
             wait_for_condition("authplugin/key --namespace=unreadable", "Accepted", "False").await;
@@ -180,7 +180,7 @@ async fn a_plugin_that_cannot_be_understood_closes_its_route() {
         );
     };
     if taken.is_ok() {
-        closed.await;
+        closed(&shop).await;
     }
     kubectl("delete authplugin key --namespace=unreadable").await;
     kubectl("apply --server-side --force-conflicts --filename=crds/postern.dev_authplugins.yaml")
