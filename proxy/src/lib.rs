@@ -4,13 +4,26 @@
 //! The way of a change: `source` (gRPC, or in-process) -> `state` (decode, build what changed) -> swap [`runtime::Runtime`]
 //! -> last-good file -> acknowledge.
 
+mod body;
+mod clock;
+mod filters;
+mod fleet;
 mod http;
+mod identity;
 mod limits;
+mod listen;
+#[path = "log_stub.rs"]
+mod log;
 pub mod metrics;
 pub mod options;
+mod pipeline;
 mod record;
+mod respond;
 mod router;
 pub mod runtime;
+mod upstream;
+mod visit;
+mod worker;
 
 pub use options::{ControllerOptions, Options, Source};
 
@@ -37,3 +50,6 @@ pub async fn run(_options: Options, _source: Source, shutdown: CancellationToken
     shutdown.cancelled().await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
