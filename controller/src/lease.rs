@@ -72,7 +72,8 @@ impl Leadership {
         }
     }
 
-    /// Always held: for tests, and where there is only one.
+    /// Always held.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn always() -> Self {
         let (sender, until) = watch::channel(Some(

@@ -1,7 +1,6 @@
 //! What the control plane counts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use compile::{Diagnostic, Kind, Level};
@@ -17,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use crate::lease::Leadership;
 use crate::publish::Hub;
+use crate::watch::Source;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 
@@ -25,7 +25,7 @@ type Labels<const N: usize> = [(&'static str, String); N];
 pub(crate) struct Metrics {
     objects: Family<Labels<1>, Gauge>,
     /// Objects by source, because a kind may be watched in several namespaces.
-    counts: Mutex<HashMap<(Kind, Option<Arc<str>>), usize>>,
+    counts: Mutex<HashMap<Source, usize>>,
     refused: Family<Labels<2>, Gauge>,
     compile: Histogram,
     watch_errors: Family<Labels<1>, Counter>,
@@ -82,15 +82,17 @@ impl Metrics {
         registry.register_collector(Box::new(Live { hub, leadership }));
     }
 
-    pub(crate) fn objects(&self, kind: Kind, namespace: &Option<Arc<str>>, count: usize) {
+    pub(crate) fn objects(&self, source: &Source, count: usize) {
         let mut counts = self.counts.lock();
-        counts.insert((kind, namespace.clone()), count);
+        counts.insert(source.clone(), count);
         let all: usize = counts
             .iter()
-            .filter(|((of, _), _)| *of == kind)
+            .filter(|(of, _)| of.kind == source.kind)
             .map(|(_, count)| count)
             .sum();
-        let gauge = self.objects.get_or_create(&[("kind", kind.to_string())]);
+        let gauge = self
+            .objects
+            .get_or_create(&[("kind", source.kind.to_string())]);
         gauge.set(i64::try_from(all).unwrap_or(i64::MAX));
     }
 
@@ -268,9 +270,13 @@ mod tests {
     #[test]
     fn a_kind_in_several_namespaces_is_summed() {
         let metrics = Metrics::default();
-        metrics.objects(Kind::Secret, &Some("a".into()), 3);
-        metrics.objects(Kind::Secret, &Some("b".into()), 4);
-        metrics.objects(Kind::Secret, &Some("a".into()), 1);
+        let source = |namespace: &str| Source {
+            kind: Kind::Secret,
+            namespace: Some(namespace.into()),
+        };
+        metrics.objects(&source("a"), 3);
+        metrics.objects(&source("b"), 4);
+        metrics.objects(&source("a"), 1);
         let hub = Hub::default();
         hub.publish(&snapshot::Diff::default());
         let shown = text(&metrics, &hub);

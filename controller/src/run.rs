@@ -85,7 +85,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         hub: Hub::default(),
         metrics: Arc::default(),
         tasks: TaskTracker::new(),
-        shutdown,
+        shutdown: shutdown.child_token(),
     };
     plane.run().await
 }
@@ -129,48 +129,18 @@ struct Plane {
 
 impl Plane {
     async fn run(self) -> Result<(), Error> {
-        let Self { options, hub, .. } = &self;
-        tracing::info!(
-            namespace = self.namespace,
-            pod = self.pod,
-            "the control plane starts"
-        );
-        let status_listener = http::bind(options.status_address).await?;
-        let names = authority::Names {
-            namespace: self.namespace.clone(),
-            secret: options.ca_secret.clone(),
-            config_map: options.ca_config_map.clone(),
-            server: options.server_names(&self.namespace),
-        };
-        let keeper = Keeper::new(&self.client, names, Lifetimes::default());
-        let reviews = TokenReviews::new(
-            self.client.clone(),
-            options.token_audience.clone(),
-            self.namespace.clone(),
-            options.proxy_service_accounts.clone(),
-        );
-        let limits = Limits {
-            proxies: options.max_proxies,
-            review_every: Duration::from_secs(options.token_review_interval),
-            ..Limits::default()
-        };
-        let server = publish::Server::bind(
-            options.grpc_address,
-            hub.clone(),
-            Arc::new(reviews),
-            keeper.tls()?,
-            limits,
-        )
-        .await?;
-
+        let (namespace, pod) = (&self.namespace, &self.pod);
+        tracing::info!(namespace, pod, "the control plane starts");
+        let status_listener = http::bind(self.options.status_address).await?;
+        let keeper = self.keeper();
+        let server = self.server(keeper.tls()?).await?;
         let (elector, leadership) = Elector::new(
             self.client.clone(),
-            &self.namespace,
-            options.lease.clone(),
-            lease::identity(&self.pod).to_string(),
+            namespace,
+            self.options.lease.clone(),
+            lease::identity(pod).to_string(),
         );
-        let certified = watch::Sender::new(false);
-        let synced = watch::Sender::new(false);
+        let (certified, synced) = (watch::Sender::new(false), watch::Sender::new(false));
         let readiness = Readiness {
             synced: synced.subscribe(),
             certified: certified.subscribe(),
@@ -178,12 +148,10 @@ impl Plane {
         };
         let mut registry = Registry::default();
         self.metrics
-            .register(&mut registry, hub.clone(), leadership.clone());
+            .register(&mut registry, self.hub.clone(), leadership.clone());
         let status = tokio::spawn(http::serve(status_listener, readiness, registry));
-        self.tasks.spawn(keeper.run(
-            move || drop(certified.send_replace(true)),
-            self.shutdown.clone(),
-        ));
+        self.tasks
+            .spawn(keeper.run(certified, self.shutdown.clone()));
         // The lease is let go last: until then this replica may still write.
         let ending = CancellationToken::new();
         let electing = tokio::spawn(elector.run(ending.clone()));
@@ -191,13 +159,14 @@ impl Plane {
         let mut serving = tokio::spawn(server.run());
 
         let outcome = tokio::select! {
+            biased;
             () = self.shutdown.cancelled() => Ok(()),
-            () = engine_gone.cancelled() => Err(Error::Engine("has ended unexpectedly".to_owned())),
             served = &mut serving => served.unwrap_or(Ok(())).map_err(Error::from),
+            () = engine_gone.cancelled() => Err(Error::Engine("has ended unexpectedly".to_owned())),
         };
         tracing::info!("the control plane ends: proxies are sent to another replica");
         self.shutdown.cancel();
-        hub.close();
+        self.hub.close();
         self.tasks.close();
         let ended = tokio::time::timeout(END_TIMEOUT, async {
             self.tasks.wait().await;
@@ -212,6 +181,33 @@ impl Plane {
         }
         status.abort();
         outcome
+    }
+
+    fn keeper(&self) -> Keeper {
+        let names = authority::Names {
+            namespace: self.namespace.clone(),
+            secret: self.options.ca_secret.clone(),
+            config_map: self.options.ca_config_map.clone(),
+            server: self.options.server_names(&self.namespace),
+        };
+        Keeper::new(&self.client, names, Lifetimes::default())
+    }
+
+    async fn server(&self, tls: Arc<rustls::ServerConfig>) -> Result<publish::Server, Error> {
+        let options = &self.options;
+        let reviews = TokenReviews::new(
+            self.client.clone(),
+            options.token_audience.clone(),
+            self.namespace.clone(),
+            options.proxy_service_accounts.clone(),
+        );
+        let limits = Limits {
+            proxies: options.max_proxies,
+            review_every: Duration::from_secs(options.token_review_interval),
+            ..Limits::default()
+        };
+        let (address, hub) = (options.grpc_address, self.hub.clone());
+        Ok(publish::Server::bind(address, hub, Arc::new(reviews), tls, limits).await?)
     }
 
     /// Starts watches, engine, and everything that follows from its results. The token is cancelled when the engine ends.

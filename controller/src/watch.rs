@@ -170,8 +170,7 @@ impl Watches {
             Event::Delete(object) => {
                 let reference = reference(source.kind, &object);
                 listing.known.remove(&reference);
-                self.metrics
-                    .objects(source.kind, &source.namespace, listing.known.len());
+                self.metrics.objects(source, listing.known.len());
                 self.seen.forget(&reference);
                 self.send(Input::Delete(reference)).await
             }
@@ -184,8 +183,7 @@ impl Watches {
                     self.seen.forget(&gone);
                     self.send(Input::Delete(gone)).await?;
                 }
-                self.metrics
-                    .objects(source.kind, &source.namespace, listing.known.len());
+                self.metrics.objects(source, listing.known.len());
                 self.send(Input::Synced(source.clone())).await
             }
         }
@@ -197,14 +195,13 @@ impl Watches {
         object: DynamicObject,
         listing: &mut Listing,
     ) -> Result<(), Closed> {
-        let Source { kind, namespace } = source;
-        let kind = *kind;
+        let kind = source.kind;
         let reference = reference(kind, &object);
         let value = trimmed(kind, object, |status| self.seen.record(&reference, status));
         match Object::from_json(value) {
             Ok(object) => {
                 if listing.known.insert(reference) {
-                    self.metrics.objects(kind, namespace, listing.known.len());
+                    self.metrics.objects(source, listing.known.len());
                 }
                 self.send(Input::Apply(Box::new(object))).await
             }

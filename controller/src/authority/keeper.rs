@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Lifetimes, Serving, State};
@@ -107,17 +108,14 @@ impl Keeper {
         Ok(Arc::new(config))
     }
 
-    /// Looks after everything until `shutdown`; tells `ready` when the first certificate is in force.
-    pub(crate) async fn run(mut self, ready: impl FnOnce() + Send, shutdown: CancellationToken) {
-        let mut ready = Some(ready);
+    /// Looks after everything until `shutdown`; `ready` becomes true with the first certificate in force.
+    pub(crate) async fn run(mut self, ready: watch::Sender<bool>, shutdown: CancellationToken) {
         let mut backoff = Backoff::default();
         loop {
             let wait = match self.tend(Timestamp::now()).await {
                 Ok(()) => {
                     backoff.reset();
-                    if let Some(ready) = ready.take() {
-                        ready();
-                    }
+                    ready.send_replace(true);
                     CHECK_EVERY
                 }
                 Err(error) => {

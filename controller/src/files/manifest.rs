@@ -364,5 +364,20 @@ mod tests {
         };
         let fields: Vec<_> = notes.iter().map(|note| note.field.as_str()).collect();
         assert_eq!(fields, ["metadata.nmae", "spec.ports[0].protcol"]);
+        let (_, read) = one(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "x"},
+            "spec": {"rules": [{"matches": [{"path": {"type": "Exact", "valeu": "/"}}], "backendRef": []}]}
+        }));
+        let Read::Object { notes, .. } = read else {
+            panic!("{read:?}")
+        };
+        let fields: Vec<_> = notes.iter().map(|note| note.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "spec.rules[0].backendRef",
+                "spec.rules[0].matches[0].path.valeu"
+            ]
+        );
     }
 }

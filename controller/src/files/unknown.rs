@@ -39,6 +39,8 @@ fn ignored_by<T: DeserializeOwned>(value: &Value) -> Vec<String> {
     drop(serde_ignored::deserialize::<_, _, T>(value, |path| {
         found.push(written(&path))
     }));
+    // Types that know what they are read neither.
+    found.retain(|field| !matches!(field.as_str(), "apiVersion" | "kind"));
     found
 }
 

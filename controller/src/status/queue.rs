@@ -67,6 +67,7 @@ impl Queue {
         self.failures.clear();
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.due.len()
     }

@@ -70,12 +70,12 @@ pub(super) fn render(object: &ObjectStatus, around: &Surroundings<'_>) -> Render
                     })
                 })
                 .collect();
-            let mut status = json!({"conditions": conditions(list), "listeners": listeners});
-            if !around.addresses.is_empty() {
-                let addresses = around.addresses.iter().take(MAX_ADDRESSES);
-                status["addresses"] = addresses.map(Address::of_gateway).collect();
-            }
-            status
+            let addresses = around.addresses.iter().take(MAX_ADDRESSES);
+            json!({
+                "conditions": conditions(list),
+                "listeners": listeners,
+                "addresses": addresses.map(Address::of_gateway).collect::<Vec<_>>(),
+            })
         }
         StatusBody::Route { parents } => {
             let parents: Vec<Value> = parents
@@ -202,7 +202,7 @@ pub(super) fn merged(
             // A status list is replaced as a whole, so the parents of other controllers are repeated.
             let others = items(present, "parents")
                 .iter()
-                .filter(|parent| parent["controllerName"] != controller);
+                .filter(|parent| field(parent, "controllerName") != controller);
             if let Some(parents) = status.get_mut("parents").and_then(Value::as_array_mut) {
                 parents.splice(0..0, others.cloned());
             }
@@ -241,11 +241,13 @@ fn stamp(status: &mut Value, present: &Value, now: &str) {
 }
 
 fn same_listener(a: &Value, b: &Value) -> bool {
-    a["name"] == b["name"]
+    field(a, "name") == field(b, "name")
 }
 
 fn same_parent(a: &Value, b: &Value) -> bool {
-    a["parentRef"] == b["parentRef"] && a["controllerName"] == b["controllerName"]
+    ["parentRef", "controllerName"]
+        .iter()
+        .all(|name| field(a, name) == field(b, name))
 }
 
 fn stamp_conditions(holder: &mut Value, present: &Value, now: &str) {
@@ -256,15 +258,23 @@ fn stamp_conditions(holder: &mut Value, present: &Value, now: &str) {
         let before = items(present, "conditions")
             .iter()
             .find(|before| {
-                before["type"] == condition["type"] && before["status"] == condition["status"]
+                ["type", "status"]
+                    .iter()
+                    .all(|name| field(before, name) == field(condition, name))
             })
             .and_then(|before| before.get("lastTransitionTime"));
         let time = before
             .filter(|time| time.is_string())
             .cloned()
             .unwrap_or_else(|| now.into());
-        condition["lastTransitionTime"] = time;
+        if let Some(condition) = condition.as_object_mut() {
+            condition.insert("lastTransitionTime".into(), time);
+        }
     }
+}
+
+fn field<'a>(holder: &'a Value, name: &str) -> &'a Value {
+    holder.get(name).unwrap_or(&Value::Null)
 }
 
 fn items<'a>(holder: &'a Value, list: &str) -> &'a [Value] {
@@ -282,12 +292,12 @@ pub(super) fn fingerprint(kind: Kind, status: Option<&Value>, controller: &str) 
             Kind::HttpRoute => {
                 for parent in items(status, "parents")
                     .iter()
-                    .filter(|parent| parent["controllerName"] == controller)
+                    .filter(|parent| field(parent, "controllerName") == controller)
                 {
                     feed(parent, &mut hasher);
                 }
             }
-            Kind::Ingress => feed(&status["loadBalancer"]["ingress"], &mut hasher),
+            Kind::Ingress => feed(field(field(status, "loadBalancer"), "ingress"), &mut hasher),
             _ => feed(status, &mut hasher),
         }
     }

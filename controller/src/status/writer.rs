@@ -334,7 +334,7 @@ impl Write {
             return Ok("gone");
         }
         let desired = render::fingerprint(self.object.kind, Some(&self.status), &self.controller);
-        let present = &found.data["status"];
+        let present = found.data.get("status").unwrap_or(&Value::Null);
         if render::fingerprint(self.object.kind, Some(present), &self.controller) == desired {
             self.seen.set(&self.object, desired, false);
             return Ok("unchanged");

@@ -245,6 +245,11 @@ fn what_is_no_longer_said_is_taken_back() {
     );
     assert_eq!(
         merged(Kind::Gateway, &without, &present, OURS, at(9))["addresses"],
+        json!([])
+    );
+    let older = json!({"conditions": [], "unsaid": 1});
+    assert_eq!(
+        merged(Kind::Gateway, &without, &older, OURS, at(9))["unsaid"],
         Value::Null
     );
 }
