@@ -273,6 +273,9 @@ impl HttpBody for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
+        if let Some(visit) = &this.visit {
+            visit.sent();
+        }
         let frame = match &mut this.content {
             Content::Done => None,
             Content::Own(data) => {
@@ -296,7 +299,7 @@ impl HttpBody for Body {
             Some(Err(_)) => return Poll::Ready(Some(Err(this.fail(Fault::Upstream)))),
             Some(Ok(frame)) => {
                 if let (Some(visit), Some(data)) = (&mut this.visit, frame.data_ref()) {
-                    visit.record.sent += data.len() as u64;
+                    visit.sends(data.len());
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }

@@ -15,6 +15,8 @@ const GONE: u16 = 499;
 pub(crate) struct Visit {
     pub(crate) record: Box<Record>,
     conn: Rc<Conn>,
+    /// Of the connection's requests.
+    number: u32,
 }
 
 impl Visit {
@@ -23,12 +25,30 @@ impl Visit {
         let mut record = Box::new(Record::begin());
         // Unless an answer comes to be.
         record.status = StatusCode::from_u16(GONE).unwrap_or(StatusCode::BAD_REQUEST);
-        Self { record, conn: Rc::clone(conn) }
+        let number = conn.next.get();
+        conn.next.set(number.wrapping_add(1));
+        Self { record, conn: Rc::clone(conn), number }
+    }
+
+    /// A piece of the response, so many bytes, is to be taken by the client, who may let it wait.
+    pub(crate) fn sends(&mut self, bytes: usize) {
+        self.record.sent += bytes as u64;
+        if let Some(stalls) = &self.conn.stalls {
+            stalls.begin(self.number);
+        }
+    }
+
+    /// The client has taken what was sent.
+    pub(crate) fn sent(&self) {
+        if let Some(stalls) = &self.conn.stalls {
+            stalls.end(self.number);
+        }
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
+        self.sent();
         self.conn.state.end();
         self.conn.worker.finish(&self.record);
     }

@@ -4,6 +4,7 @@
 //! second.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
@@ -23,6 +24,8 @@ pub(crate) struct State {
     write: AtomicU64,
     /// Since when no request is under way; 0: one is.
     idle: AtomicU64,
+    /// Since when the connection is to go, once its requests are done; 0: it may stay.
+    leaving: AtomicU64,
     active: AtomicU32,
     /// Close it now.
     pub(super) kill: AtomicBool,
@@ -101,16 +104,47 @@ impl State {
             return true;
         }
         if self.active.load(Relaxed) == 0 && over(&self.idle, timeouts.idle_timeout) {
-            self.retire.store(true, Relaxed);
-            return true;
+            self.retire(now);
         }
-        false
+        // What is left of responses has been written, or the client does not take it.
+        if self.active.load(Relaxed) == 0 && over(&self.leaving, timeouts.body_timeout) {
+            self.kill.store(true, Relaxed);
+        }
+        self.retire.load(Relaxed) || self.kill.load(Relaxed)
+    }
+
+    fn retire(&self, now: u64) {
+        if !self.retire.swap(true, Relaxed) {
+            self.leaving.store(now, Relaxed);
+        }
+    }
+}
+
+/// The responses of an HTTP/2 connection that wait until the client takes more. The flow control of a stream can stop it
+/// without stopping the connection.
+#[derive(Debug, Default)]
+pub(crate) struct Stalls(RefCell<HashMap<u32, u64>>);
+
+impl Stalls {
+    /// A piece of a response is on its way.
+    pub(crate) fn begin(&self, stream: u32) {
+        self.0.borrow_mut().insert(stream, clock::millis());
+    }
+
+    /// It was taken, or the response is over.
+    pub(crate) fn end(&self, stream: u32) {
+        self.0.borrow_mut().remove(&stream);
+    }
+
+    fn is_late(&self, now: u64, timeout: Duration) -> bool {
+        self.0.borrow().values().any(|since| u128::from(now.saturating_sub(*since)) > timeout.as_millis())
     }
 }
 
 #[derive(Debug)]
 struct Entry {
     state: Arc<State>,
+    stalls: Rc<Stalls>,
     port: u16,
     waker: Option<Waker>,
 }
@@ -125,11 +159,14 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn enter(&self, state: &Arc<State>, port: u16) -> u64 {
+    pub(super) fn enter(&self, state: &Arc<State>, stalls: &Rc<Stalls>, port: u16) -> u64 {
         let id = self.next.get();
         self.next.set(id + 1);
-        state.retire.store(self.draining.get(), Relaxed);
-        self.entries.borrow_mut().insert(id, Entry { state: Arc::clone(state), port, waker: None });
+        if self.draining.get() {
+            state.retire(clock::millis());
+        }
+        let entry = Entry { state: Arc::clone(state), stalls: Rc::clone(stalls), port, waker: None };
+        self.entries.borrow_mut().insert(id, entry);
         id
     }
 
@@ -159,14 +196,19 @@ impl Connections {
     /// Looks for connections that wait for too long.
     pub(crate) fn sweep(&self, timeouts: &Timeouts) {
         let now = clock::millis();
-        self.wake(|entry| entry.state.is_late(now, timeouts));
+        self.wake(|entry| {
+            if entry.stalls.is_late(now, timeouts.body_timeout) {
+                entry.state.kill.store(true, Relaxed);
+            }
+            entry.state.is_late(now, timeouts)
+        });
     }
 
     /// Tells all connections to go.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         self.wake(|entry| {
-            entry.state.retire.store(true, Relaxed);
+            entry.state.retire(clock::millis());
             true
         });
     }
@@ -176,7 +218,7 @@ impl Connections {
         self.wake(|entry| {
             let ours = entry.port == port;
             if ours {
-                entry.state.retire.store(true, Relaxed);
+                entry.state.retire(clock::millis());
             }
             ours
         });
@@ -218,11 +260,33 @@ mod tests {
         assert!(!late(&state, 1000));
         state.await_write(true);
         assert!(late(&state, 31));
+
+        let state = State::new();
+        state.await_request();
+        state.await_write(true);
         state.await_write(false);
+        state.begin();
         state.begin();
         state.end();
         assert!(!late(&state, 1000), "one request is still under way");
         state.end();
         assert!(late(&state, 1000));
+    }
+
+    #[test]
+    fn a_connection_that_is_to_go_is_cut_off_in_the_end() {
+        let timeouts = Timeouts::default();
+        let state = State::new();
+        state.await_request();
+        state.begin();
+        state.retire(clock::millis());
+        let late = |seconds: u64| {
+            state.is_late(clock::millis() + seconds * 1000, &timeouts);
+            state.kill.load(Relaxed)
+        };
+        assert!(!late(1000), "a request is still under way");
+        state.end();
+        assert!(!late(29));
+        assert!(late(31));
     }
 }

@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
-use super::connections::State;
+use super::connections::{Stalls, State};
 use super::frames::Frames;
 use super::framing::Framing;
 use super::stream::{ClientStream, Scanner, Transport};
@@ -47,6 +47,10 @@ pub(crate) struct Conn {
     pub(crate) worker: Rc<Worker>,
     pub(crate) peer: Peer,
     pub(crate) state: Arc<State>,
+    /// With HTTP/2 only.
+    pub(crate) stalls: Option<Rc<Stalls>>,
+    /// Numbers of its requests.
+    pub(crate) next: Cell<u32>,
     /// The host that the TLS handshake named, canonical.
     pub(crate) sni: Option<Box<str>>,
     /// The last other host that was found to belong to the same listener, and the snapshot that said so.
@@ -73,7 +77,8 @@ pub(super) async fn serve(
         if secure { (Event::TlsAccepted, Event::TlsClosed) } else { (Event::PlainAccepted, Event::PlainClosed) };
     worker.metrics.event(accepted);
     let state = State::new();
-    let id = worker.connections.enter(&state, port);
+    let stalls = Rc::new(Stalls::default());
+    let id = worker.connections.enter(&state, &stalls, port);
     let opened = tokio::select! {
         biased;
         opened = open(&worker, stream, tls) => opened,
@@ -81,7 +86,15 @@ pub(super) async fn serve(
     };
     if let Some(opened) = opened {
         let peer = Peer::new(from.ip(), &worker.settings.trusted_proxies, secure, port, public_port);
-        let conn = Conn { worker: Rc::clone(&worker), peer, state, sni: opened.sni.clone(), also: RefCell::default() };
+        let conn = Conn {
+            worker: Rc::clone(&worker),
+            peer,
+            state,
+            stalls: opened.http2.then_some(stalls),
+            next: Cell::new(0),
+            sni: opened.sni.clone(),
+            also: RefCell::default(),
+        };
         speak(Rc::new(conn), opened, id, permit).await;
     }
     worker.connections.leave(id);

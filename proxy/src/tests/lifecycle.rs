@@ -98,6 +98,34 @@ async fn clients_that_do_not_read_are_given_up() {
 }
 
 #[tokio::test]
+async fn streams_that_are_not_read_are_given_up() {
+    let big = "x".repeat(16 << 20);
+    let backstage = Backstage::start(move |_, _| ok("", &big)).await;
+    let gateway = through(&["--body-timeout", "300ms"], &backstage).await;
+    let mut http2 = h2::connect(gateway.port).await;
+    let request = Request::get("http://a.test/").body(Full::default()).unwrap();
+    // The connection is alive and answers pings; only this stream's window is full.
+    let response = soon(http2.send_request(request)).await.unwrap();
+    soon(gateway.until_open(0)).await;
+    drop(response);
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_as_many_as_were_sent() {
+    let backstage = Backstage::start(|number, _| ok("", &number.to_string())).await;
+    let gateway = through(&[], &backstage).await;
+    let mut client = gateway.client().await;
+    let post = "POST /b HTTP/1.1\r\nHost: a.test\r\nContent-Length: 36\r\n\r\nGET /hidden HTTP/1.1\r\nHost: a.test\r\n";
+    let chunked = "POST /c HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nGET /\r\n0\r\n\r\n";
+    client.send(format!("{GET}{post}{chunked}{GET}")).await;
+    for number in 0..4 {
+        assert_eq!(client.answer().await.body, number.to_string());
+    }
+    let lines: Vec<_> = backstage.requests().iter().map(|request| request[..6].to_owned()).collect();
+    assert_eq!(lines, ["GET / ", "POST /", "POST /", "GET / "]);
+}
+
+#[tokio::test]
 async fn there_are_no_more_connections_than_allowed() {
     let backstage = Backstage::echo().await;
     let gateway = through(&["--max-connections", "2"], &backstage).await;
