@@ -50,7 +50,7 @@ bench: ## CPU per request beside HAProxy, nginx and a bare hyper proxy
 	POSTERN="$$POSTERN" bench/run.sh
 
 .PHONY: lint
-lint: ## format, clippy, directions, licences and bans, shell scripts, the chart
+lint: ## format, clippy, directions, licences and bans, shell scripts
 	@tools/lint.sh
 
 .PHONY: fmt

@@ -32,7 +32,7 @@ TIMEOUT=${TIMEOUT:-180} ./up.sh "$images"/*.tar
 
 # One at a time: several of them end or disturb the controller that all share.
 status=0
-./in.sh env POSTERN_ROOT="$root" GATEWAY_API="$KUBELAB_BIN/gateway-api" \
+./in.sh env POSTERN="$POSTERN" POSTERN_ROOT="$root" GATEWAY_API="$KUBELAB_BIN/gateway-api" \
   "$tests" --test-threads=1 "$@" || status=$?
 if [ "$status" != 0 ]; then
   echo "== what the cluster says" >&2

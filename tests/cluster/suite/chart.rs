@@ -194,3 +194,30 @@ async fn classes_and_budgets_follow_the_values() {
             .any(|object| object["kind"] == "IngressClass" || object["kind"] == "GatewayClass")
     );
 }
+
+/// A variable that the program does not know would be ignored in silence.
+#[tokio::test]
+async fn every_variable_it_sets_is_a_flag_of_the_program() {
+    let program = std::env::var("POSTERN").expect("suite.sh sets POSTERN");
+    let everything = "--set proxy.workers=2 --set proxy.trustedProxies={10.0.0.0/8} --set controller.watchNamespaces={shop} \
+                      --set controller.gatewayService.annotations.a=b";
+    let objects = render(everything).await;
+    for command in ["controller", "proxy"] {
+        let help = run(&program, &format!("{command} --help"), "").await;
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        let deployment = find(&objects, "Deployment", &format!("postern-{command}"));
+        let variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+            .as_array()
+            .expect("env is set");
+        assert!(variables.len() > 5, "{variables:?}");
+        for name in variables
+            .iter()
+            .filter_map(|variable| variable["name"].as_str())
+        {
+            assert!(
+                help.contains(&format!("[env: {name}=")),
+                "`postern {command}` has no flag for {name}"
+            );
+        }
+    }
+}
