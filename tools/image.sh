@@ -12,6 +12,10 @@ case $(uname -m) in
   aarch64 | arm64) arch=arm64 ;;
   *) arch=$(uname -m) ;;
 esac
+[ "$(head -c 4 "$binary" | tail -c 3)" = ELF ] || {
+  echo "image.sh: $binary is not a Linux program: build the image on Linux, or with docker build" >&2
+  exit 1
+}
 entry=/$(basename "$binary")
 # Runtimes qualify a bare name with docker.io/library; so must the archive.
 case $name in

@@ -18,10 +18,15 @@ async fn an_upgrade_keeps_the_state_key_and_uninstalling_leaves_only_what_is_tol
         "uninstall postern --namespace {SYSTEM} --wait --timeout 120s"
     ))
     .await;
-    let left = kubectl(&format!(
-        "get all,rolebindings,roles --namespace={SYSTEM} --output=name"
-    ))
-    .await;
+    // Helm does not wait for pods that drain.
+    let mut left = String::new();
+    for _ in 0..120 {
+        left = kubectl(&format!("get all,rolebindings,roles --namespace={SYSTEM} --output=name")).await;
+        if left.is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
     assert_eq!(left, "");
     for kind in [
         "clusterroles",
