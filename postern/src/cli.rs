@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::log;
+
+/// Kubernetes-native ingress whose whole point is authentication
+///
+/// Every flag is also an environment variable, named beside it; a flag wins over its variable.
+#[derive(Debug, Parser)]
+#[command(
+    name = "postern",
+    bin_name = "postern",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: log::Options,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  postern run --manifests examples/quickstart/manifests
+  postern check my-manifests/
+  postern crds | kubectl apply -f -";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<Run>),
+    Controller(Box<Controller>),
+    Proxy(Box<Proxy>),
+    Check(Check),
+    /// Print the manifests of Consumer, Credential and AuthPlugin
+    ///
+    /// They are what `kubectl apply -f -` takes.
+    Crds,
+}
+
+/// Serve a folder of manifests: control plane and data plane in one process
+///
+/// Takes the same YAML as kubectl, and needs nothing else. Changes to the files are in force within milliseconds; what
+/// cannot be read keeps its last good state, and the log says so. http://127.0.0.1:8100/readyz answers 200 once
+/// everything is in force or refused with a reason, and names the files in force by their digest.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  postern run --manifests examples/quickstart/manifests
+  postern run --manifests base/ overlay/ --access-log off
+  kustomize build . | postern run --manifests - --state-dir /var/lib/postern
+
+Gateway listeners are opened on the very ports that they name; Ingresses are served on 8000 and 8443. Without a GatewayClass
+or IngressClass among the manifests, the class name \"postern\" is known.")]
+pub(crate) struct Run {
+    /// Folders and files with manifests; - reads standard input once
+    ///
+    /// *.yaml, *.yml and *.json in the folders and below are read, apart from names that begin with a dot. In the variable
+    /// they are separated by commas.
+    #[arg(long, short, env = "POSTERN_MANIFESTS", value_name = "DIR", num_args = 1.., value_delimiter = ',', required = true)]
+    pub(crate) manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) proxy: proxy::Options,
+}
+
+/// Read Kubernetes objects and tell proxies what to serve: the control plane
+///
+/// Resolves references, sends differences to the proxies that connect, and writes status. Any number of replicas serve
+/// proxies; the holder of the Lease writes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  postern controller --namespace postern-system
+  postern controller --kubeconfig ~/.kube/config --watch-namespaces shop,billing")]
+pub(crate) struct Controller {
+    #[command(flatten)]
+    pub(crate) controller: controller::Options,
+}
+
+/// Serve what a control plane elsewhere says: the data plane
+///
+/// Keeps serving what it got last when the control plane is away; with --state-dir also after a restart. Readiness
+/// (http://ADDRESS:8100/readyz) is false until there is something to serve, and from SIGTERM on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  postern proxy --controller https://postern-controller.postern:8005 \\
+    --controller-ca /etc/postern/ca.crt --controller-token /var/run/secrets/postern/token")]
+pub(crate) struct Proxy {
+    #[command(flatten)]
+    pub(crate) controller: proxy::ControllerOptions,
+    #[command(flatten)]
+    pub(crate) proxy: proxy::Options,
+}
+
+/// Validate manifests offline, all of them as one set
+///
+/// Says everything that `postern run` would say of the same files, each with file and line:
+/// `PATH:LINE: error|warning: KIND/NAMESPACE/NAME: FIELD: MESSAGE`. References are followed within the set.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status:
+  0  accepted, perhaps with warnings
+  1  refused
+  2  wrong usage, or a path that is not there
+
+Examples:
+  postern check manifests/
+  kustomize build . | postern check -")]
+pub(crate) struct Check {
+    /// Files and folders; - is standard input
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+/// Reads the command line; ends the process where it is wrong, or asks for help.
+pub(crate) fn parse() -> Cli {
+    let mut matches = without_values(Cli::command()).get_matches();
+    match Cli::from_arg_matches_mut(&mut matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    }
+}
+
+/// Help names the environment variables, but does not tell what is in them.
+fn without_values(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| arg.hide_env_values(true))
+        .mut_subcommands(without_values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        without_values(Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_variable() {
+        for command in Cli::command().get_subcommands() {
+            for arg in command
+                .get_arguments()
+                .filter(|arg| arg.get_long().is_some())
+            {
+                let (id, env) = (
+                    arg.get_id(),
+                    arg.get_env()
+                        .and_then(|env| env.to_str())
+                        .unwrap_or_default(),
+                );
+                assert!(
+                    env.starts_with("POSTERN_"),
+                    "{} --{id}: {env:?}",
+                    command.get_name()
+                );
+                assert!(
+                    arg.get_help().is_some(),
+                    "{} --{id} has no help",
+                    command.get_name()
+                );
+            }
+        }
+    }
+}
