@@ -4,15 +4,17 @@
 //! The way of a change: `source` (gRPC, or in-process) -> `state` (decode, build what changed) -> swap [`runtime::Runtime`]
 //! -> last-good file -> acknowledge.
 
+mod admin;
 mod body;
 mod clock;
+mod dns;
 mod filters;
 mod fleet;
 mod http;
 mod identity;
+mod last_good;
 mod limits;
 mod listen;
-#[path = "log_stub.rs"]
 mod log;
 pub mod metrics;
 pub mod options;
@@ -21,13 +23,24 @@ mod record;
 mod respond;
 mod router;
 pub mod runtime;
+mod source;
+mod state;
+mod tls;
 mod upstream;
 mod visit;
 mod worker;
 
 pub use options::{ControllerOptions, Options, Source};
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
+
+use crate::admin::Status;
+use crate::fleet::Fleet;
+use crate::metrics::Metrics;
+use crate::source::{Reconcile, Started};
 
 /// Why the data plane cannot work at all.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +58,50 @@ pub enum Error {
 /// Runs the data plane until `shutdown` is cancelled and running requests are done, or the drain timeout is over.
 ///
 /// # Errors
-/// What is needed from the start is not there: the status address, the state folder, the log file, threads.
-pub async fn run(_options: Options, _source: Source, shutdown: CancellationToken) -> Result<(), Error> {
-    shutdown.cancelled().await;
+/// What is needed from the start is not there: the status address, the state folder, the log file, threads. Or all workers
+/// have ended, which they never should.
+pub async fn run(options: Options, source: Source, shutdown: CancellationToken) -> Result<(), Error> {
+    let count = options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let metrics = Metrics::new(count);
+    let status = Arc::new(Status::default());
+    let (log, writer) = log::open(&options.access_log, &metrics)?;
+    // Status and source go on while requests are being finished.
+    let stop = CancellationToken::new();
+    let _stopped = stop.clone().drop_guard();
+    admin::serve(options.status_address, Arc::clone(&status), Arc::clone(&metrics), stop.clone()).await?;
+    let mut started = source::start(&options, source, &metrics, &status, &stop)?;
+    let fleet = Fleet::start(count, &options, &started.runtime, &metrics, &log);
+    let mut fleet = fleet.map_err(|source| Error::Start { what: "starting the workers".to_owned(), source })?;
+    follow(&mut fleet, &mut started, shutdown.cancelled()).await?;
+    status.drain();
+    tracing::info!("draining: no new connections after {:?}, the end after {:?}", options.drain_delay, options.drain_timeout);
+    follow(&mut fleet, &mut started, tokio::time::sleep(options.drain_delay)).await?;
+    fleet.drain(options.drain_timeout).await;
+    drop(log);
+    let closed = tokio::task::spawn_blocking(move || writer.close()).await;
+    if let Err(error) = closed {
+        tracing::error!(%error, "the access log could not be closed");
+    }
     Ok(())
+}
+
+/// Opens and closes ports as snapshots come.
+async fn follow(fleet: &mut Fleet, started: &mut Started, until: impl Future<Output = ()>) -> Result<(), Error> {
+    tokio::pin!(until);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut until => return Ok(()),
+            () = fleet.ended() => {
+                let source = std::io::Error::other("all workers have ended");
+                return Err(Error::Start { what: "serving requests".to_owned(), source });
+            }
+            Some(Reconcile { runtime, done }) = started.reconcile.recv() => {
+                // Whoever asked may have been replaced by somebody who will ask again.
+                let _ = done.send(fleet.follow(&runtime));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

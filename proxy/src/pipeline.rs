@@ -4,13 +4,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use plugins::handler::{Caller, Exchange, Verdict};
 use tokio::time::Instant;
 
 use crate::body::{Body, RequestBody};
+use crate::http::request_id::RequestId;
 use crate::http::{Admitted, admit, asker, remove_named, request_id};
 use crate::listen::Conn;
 use crate::record::{Details, Record};
@@ -59,7 +60,7 @@ fn note(failure: &Failure, record: &mut Record) {
 struct Passage<'a> {
     conn: &'a Rc<Conn>,
     record: &'a mut Record,
-    id: &'a HeaderValue,
+    id: &'a RequestId,
 }
 
 /// The rule that serves a request.
@@ -93,7 +94,7 @@ impl Passage<'_> {
             return Err(Failure::NoBackend("the route's Service does not exist"));
         }
         self.conn.peer.tell(&mut head.headers, &worker.settings.trusted_proxies);
-        head.headers.insert(X_REQUEST_ID, self.id.clone());
+        head.headers.insert(X_REQUEST_ID, self.id.header());
         identity::tell(&caller, &mut head.headers);
         filters::apply(&rule.request_filters, &mut head, route.prefix_len)?;
         filters::apply(&backend.request_filters, &mut head, route.prefix_len)?;
@@ -128,7 +129,7 @@ impl Passage<'_> {
             version: head.version,
             target: head.uri.path_and_query().cloned(),
             host: head.headers.get(HOST).cloned(),
-            request_id: Some(self.id.clone()),
+            request_id: Some(self.id.header()),
             client: conn.peer.client(&head.headers, &conn.worker.settings.trusted_proxies),
             user_agent: head.headers.get(USER_AGENT).cloned(),
             port: conn.peer.port,
@@ -328,18 +329,16 @@ fn host_of<'h>(head: &'h request::Parts, admitted: &Admitted) -> Result<&'h str,
 
 /// Removes what is of the upstream's connection only.
 fn strip(headers: &mut HeaderMap) {
-    const HOP: [http::HeaderName; 5] = [
-        TRANSFER_ENCODING,
-        TE,
-        UPGRADE,
-        http::HeaderName::from_static("keep-alive"),
-        http::HeaderName::from_static("proxy-connection"),
-    ];
     if headers.contains_key(CONNECTION) {
         remove_named(headers);
         headers.remove(CONNECTION);
     }
-    for name in &HOP {
-        headers.remove(name);
+    // Mostly there is nothing to remove: one look at the names is cheaper than a look-up for each.
+    while let Some(hop) = headers.keys().find(|name| is_hop(name)).cloned() {
+        headers.remove(hop);
     }
+}
+
+fn is_hop(name: &HeaderName) -> bool {
+    matches!(*name, TRANSFER_ENCODING | TE | UPGRADE) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }

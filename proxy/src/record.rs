@@ -14,60 +14,60 @@ use crate::runtime::Rule;
 ///
 /// What only the access log needs is absent where that is off (`details`).
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     /// When its head was complete.
-    pub started: Instant,
+    pub(crate) started: Instant,
     /// From there to the head of the upstream's response; none where no upstream answered.
-    pub upstream_time: Option<Duration>,
+    pub(crate) upstream_time: Option<Duration>,
     /// The rule that serves it; none: 404, or refused before routing.
-    pub rule: Option<Arc<Rule>>,
+    pub(crate) rule: Option<Arc<Rule>>,
     /// Index into the rule's backends.
-    pub backend: Option<usize>,
+    pub(crate) backend: Option<usize>,
     /// Who called, the anonymous Consumer included.
-    pub consumer: Option<ConsumerRef>,
+    pub(crate) consumer: Option<ConsumerRef>,
     /// Whether that is the anonymous Consumer.
-    pub anonymous: bool,
+    pub(crate) anonymous: bool,
     /// The plugin that spoke last, as "shop/api-key", and its reason: "ok", "no_key" …
-    pub verdict: Option<(Arc<str>, &'static str)>,
+    pub(crate) verdict: Option<(Arc<str>, &'static str)>,
     /// Status of the response.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The gateway's own answer: why ("no_route", "connect" …).
-    pub failure: Option<&'static str>,
+    pub(crate) failure: Option<&'static str>,
     /// More about `failure`, for the log only.
-    pub cause: Option<Arc<str>>,
+    pub(crate) cause: Option<Arc<str>>,
     /// Endpoint that was asked last.
-    pub endpoint: Option<SocketAddr>,
+    pub(crate) endpoint: Option<SocketAddr>,
     /// How many endpoints were asked.
-    pub attempts: u8,
+    pub(crate) attempts: u8,
     /// Bytes of the response's body that the client's connection took.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Whether the response ended before it was complete.
-    pub aborted: bool,
+    pub(crate) aborted: bool,
     /// What only the access log needs.
-    pub details: Option<Details>,
+    pub(crate) details: Option<Details>,
 }
 
 /// What only the access log needs.
 #[derive(Debug)]
-pub struct Details {
-    pub method: Method,
-    pub version: Version,
+pub(crate) struct Details {
+    pub(crate) method: Method,
+    pub(crate) version: Version,
     /// As matched; the query may hold secrets and is redacted by whoever writes it down.
-    pub target: Option<PathAndQuery>,
+    pub(crate) target: Option<PathAndQuery>,
     /// Canonical, or as given where it is none.
-    pub host: Option<HeaderValue>,
-    pub request_id: Option<HeaderValue>,
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) request_id: Option<HeaderValue>,
     /// The client, behind trusted proxies.
-    pub client: IpAddr,
-    pub user_agent: Option<HeaderValue>,
-    pub port: u16,
-    pub tls: bool,
+    pub(crate) client: IpAddr,
+    pub(crate) user_agent: Option<HeaderValue>,
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
 }
 
 impl Record {
     /// A record of a request that begins now.
     #[must_use]
-    pub fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self {
             started: Instant::now(),
             upstream_time: None,
@@ -89,7 +89,7 @@ impl Record {
 
     /// How long it took until now.
     #[must_use]
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use plugins::handler::Refusal;
 
 use crate::body::Body;
+use crate::http::request_id::RequestId;
 
 /// The request's identity, in answers and towards upstreams.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -140,7 +141,7 @@ pub(crate) struct Asker {
 }
 
 /// Answers in the gateway's own name.
-pub(crate) fn answer(failure: &Failure, asker: Asker, request_id: Option<&HeaderValue>) -> Response<Body> {
+pub(crate) fn answer(failure: &Failure, asker: Asker, request_id: Option<&RequestId>) -> Response<Body> {
     let mut response = if asker.grpc {
         grpc(failure)
     } else {
@@ -151,7 +152,7 @@ pub(crate) fn answer(failure: &Failure, asker: Asker, request_id: Option<&Header
     };
     let headers = response.headers_mut();
     if let Some(id) = request_id {
-        headers.insert(X_REQUEST_ID, id.clone());
+        headers.insert(X_REQUEST_ID, id.header());
     }
     if let Failure::Refused(Refusal { challenge: Some(challenge), .. }) = failure {
         headers.insert(WWW_AUTHENTICATE, challenge.clone());
@@ -167,12 +168,12 @@ pub(crate) fn answer(failure: &Failure, asker: Asker, request_id: Option<&Header
 }
 
 /// A redirect of a route.
-pub(crate) fn redirect(status: StatusCode, location: HeaderValue, request_id: Option<&HeaderValue>) -> Response<Body> {
+pub(crate) fn redirect(status: StatusCode, location: HeaderValue, request_id: Option<&RequestId>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response.headers_mut().insert(http::header::LOCATION, location);
     if let Some(id) = request_id {
-        response.headers_mut().insert(X_REQUEST_ID, id.clone());
+        response.headers_mut().insert(X_REQUEST_ID, id.header());
     }
     response
 }
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_refusal_challenges_and_names_the_request() {
-        let id = HeaderValue::from_static("abc");
+        let id = RequestId::Theirs(HeaderValue::from_static("abc"));
         let response = answer(&refused(StatusCode::UNAUTHORIZED), Asker::default(), Some(&id));
         assert_eq!(response.status(), 401);
         assert_eq!(response.headers()[WWW_AUTHENTICATE], "Key");

@@ -18,7 +18,7 @@ use crate::listen::{Connections, Listeners};
 use crate::metrics::WorkerMetrics;
 use crate::record::Record;
 use crate::runtime::Runtime;
-use crate::upstream::Pools;
+use crate::upstream::{Pools, Waits};
 
 /// What all workers are told at the start.
 #[derive(Debug, Clone)]
@@ -59,6 +59,7 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) connections: Connections,
     pub(crate) tunnels: Count,
+    pub(crate) waits: Waits,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) log: crate::log::Logger,
 }
@@ -79,6 +80,7 @@ impl Worker {
             pools: Pools::new(&settings.limits, &settings.timeouts, parts.metrics.clone()),
             connections: Connections::default(),
             tunnels: Count::default(),
+            waits: Waits::default(),
             metrics: parts.metrics.clone(),
             log: parts.log.clone(),
             settings,
@@ -134,6 +136,7 @@ impl Worker {
         clock::tick();
         self.connections.sweep(&self.settings.timeouts);
         self.pools.sweep();
+        self.waits.sweep(self.settings.timeouts.response_timeout);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::respond::{Asker, Failure, X_REQUEST_ID, is_grpc};
 use forwarded::Peer;
 use host::Host;
 use names::{Class, classify};
-use request_id::{Dice, is_sane};
+use request_id::{Dice, RequestId, is_sane};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -83,11 +83,11 @@ fn count(headers: &HeaderMap, name: &HeaderName) -> u8 {
 }
 
 /// The id of a request: a trusted proxy's, or a new one.
-pub(crate) fn request_id(headers: &HeaderMap, peer: &Peer, dice: &Dice) -> HeaderValue {
+pub(crate) fn request_id(headers: &HeaderMap, peer: &Peer, dice: &Dice) -> RequestId {
     if peer.trusted
         && let Some(id) = headers.get(X_REQUEST_ID).filter(|id| is_sane(id))
     {
-        return id.clone();
+        return RequestId::Theirs(id.clone());
     }
     dice.request_id()
 }

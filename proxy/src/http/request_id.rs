@@ -35,18 +35,32 @@ impl Dice {
     }
 
     /// 32 hexadecimal digits.
-    pub(crate) fn request_id(&self) -> HeaderValue {
+    pub(crate) fn request_id(&self) -> RequestId {
         let (high, low) = (self.own ^ self.state.get(), self.roll());
         let mut text = [0; 32];
         for (at, digit) in text.iter_mut().enumerate() {
             let half = if at < 16 { high } else { low };
-            let nibble = half >> (60 - (at % 16) * 4) & 15;
-            #[expect(clippy::cast_possible_truncation, reason = "one nibble")]
-            let nibble = nibble as u8;
+            let nibble = ((half >> (60 - (at % 16) * 4)) & 15) as u8;
             *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
         }
-        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text))
-            .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        RequestId::Own(text)
+    }
+}
+
+/// The id of a request. Ours is written out only where somebody wants it.
+#[derive(Debug, Clone)]
+pub(crate) enum RequestId {
+    Own([u8; 32]),
+    Theirs(HeaderValue),
+}
+
+impl RequestId {
+    pub(crate) fn header(&self) -> HeaderValue {
+        match self {
+            Self::Own(text) => HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text))
+                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            Self::Theirs(id) => id.clone(),
+        }
     }
 }
 
@@ -65,7 +79,7 @@ mod tests {
     #[test]
     fn ids_differ() {
         let (a, b) = (Dice::new(), Dice::new());
-        let ids: HashSet<_> = (0..1000).flat_map(|_| [a.request_id(), b.request_id()]).collect();
+        let ids: HashSet<_> = (0..1000).flat_map(|_| [a.request_id().header(), b.request_id().header()]).collect();
         assert_eq!(ids.len(), 2000);
         assert!(ids.iter().all(|id| id.len() == 32 && is_sane(id)));
     }

@@ -125,7 +125,7 @@ impl Gateway {
 
     pub(super) fn with_runtime(flags: &[&str], port: u16, metrics: Arc<Metrics>, runtime: Runtime) -> Self {
         let runtime = Arc::new(ArcSwap::from_pointee(runtime));
-        let log = crate::log::Logger::default();
+        let (log, _) = crate::log::open(&crate::options::AccessLog::Off, &metrics).unwrap();
         let mut fleet = Fleet::start(1, &options(flags), &runtime, &metrics, &log).unwrap();
         let failed = fleet.follow(&runtime.load());
         assert!(failed.is_empty(), "{failed:?}");

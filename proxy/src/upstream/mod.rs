@@ -8,7 +8,9 @@ mod connect;
 mod pool;
 mod send;
 mod tunnel;
+mod waits;
 
 pub(crate) use pool::{Lease, Pools};
 pub(crate) use send::{Forward, forward};
 pub(crate) use tunnel::open as open_tunnel;
+pub(crate) use waits::Waits;

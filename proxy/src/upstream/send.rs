@@ -1,9 +1,11 @@
 //! Sends a request and waits for the head of the response.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE};
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use super::balance::{Active, pick};
 use super::connect;
 use super::pool::{Home, Lease};
+use super::waits::Waits;
 use crate::body::{Fault, Progress, RequestBody};
 use crate::metrics::Event;
 use crate::record::Record;
@@ -111,24 +114,37 @@ impl Wait {
     }
 
     /// Waits. While the client still sends its body, the upstream need not answer.
-    async fn for_response<T>(&self, response: impl Future<Output = T>) -> Result<T, Failure> {
+    async fn for_response<T>(&self, waits: &Waits, response: impl Future<Output = T>) -> Result<T, Failure> {
         if let Some(deadline) = self.deadline {
             return tokio::time::timeout_at(deadline, response).await.map_err(|_| Failure::ResponseTimeout);
         }
         if self.patience.is_zero() {
             return Ok(response.await);
         }
-        let mut response = std::pin::pin!(response);
-        let mut sending = self.progress.as_ref().is_some_and(|progress| !progress.done.get());
-        loop {
-            if let Ok(response) = tokio::time::timeout(self.patience, response.as_mut()).await {
-                return Ok(response);
+        let mut response = pin!(response);
+        let mut waiting = None;
+        let mut sending = self.is_sending();
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = response.as_mut().poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            let waiting = waiting.get_or_insert_with(|| waits.begin(cx));
+            if !waiting.is_over(self.patience, cx) {
+                return Poll::Pending;
             }
             if !sending {
-                return Err(Failure::ResponseTimeout);
+                return Poll::Ready(Err(Failure::ResponseTimeout));
             }
-            sending = self.progress.as_ref().is_some_and(|progress| !progress.done.get());
-        }
+            // From its end on the upstream has all the time again.
+            sending = self.is_sending();
+            waiting.again();
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn is_sending(&self) -> bool {
+        self.progress.as_ref().is_some_and(|progress| !progress.done.get())
     }
 
     /// Whose fault it is that no response came: the client's, where its body broke off.
@@ -183,7 +199,7 @@ async fn over_http1(
     let mut request = request;
     if let Some(mut sender) = home.checkout().await {
         let copy = repeatable(&request);
-        let lost = match send(&mut sender, request, wait).await {
+        let lost = match send(&worker.waits, &mut sender, request, wait).await {
             Ok(response) => return finish(response, sender, home, active),
             Err(lost) => lost,
         };
@@ -199,7 +215,7 @@ async fn over_http1(
         Ok(sender) => sender,
         Err(failure) => return Err(not_sent(failure, request)),
     };
-    let response = send(&mut sender, request, wait).await?;
+    let response = send(&worker.waits, &mut sender, request, wait).await?;
     finish(response, sender, home, active)
 }
 
@@ -210,11 +226,12 @@ fn not_sent(failure: Failure, request: Request<RequestBody>) -> Lost {
 }
 
 async fn send(
+    waits: &Waits,
     sender: &mut hyper::client::conn::http1::SendRequest<RequestBody>,
     request: Request<RequestBody>,
     wait: &Wait,
 ) -> Result<Response<Incoming>, Lost> {
-    match wait.for_response(sender.try_send_request(request)).await {
+    match wait.for_response(waits, sender.try_send_request(request)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut error)) => {
             let request = error.take_message();
@@ -263,7 +280,7 @@ async fn over_http2(
         Ok(sender) => sender,
         Err(failure) => return Err(not_sent(failure, request)),
     };
-    match wait.for_response(sender.try_send_request(request)).await {
+    match wait.for_response(&worker.waits, sender.try_send_request(request)).await {
         Ok(Ok(response)) => Ok((response, Lease { sender: None, home, _active: active, spent: true })),
         Ok(Err(mut error)) => {
             let request = error.take_message();
