@@ -1,4 +1,5 @@
 //! HTTP/2, both sides.
+#![expect(clippy::disallowed_methods, reason = "what is collected is limited")]
 
 use std::net::SocketAddr;
 

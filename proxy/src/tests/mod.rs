@@ -1,6 +1,7 @@
 //! The data plane as clients and upstreams see it: real sockets, raw bytes.
 
 mod auth;
+mod backends;
 mod h1;
 mod h2;
 mod lifecycle;

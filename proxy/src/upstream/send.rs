@@ -200,7 +200,7 @@ async fn over_http1(
     if let Some(mut sender) = home.checkout().await {
         let copy = repeatable(&request);
         let lost = match send(&worker.waits, &mut sender, request, wait).await {
-            Ok(response) => return finish(response, sender, home, active),
+            Ok(response) => return Ok(finish(response, sender, home, active)),
             Err(lost) => lost,
         };
         // The endpoint may have closed the idle connection while the request was on its way.
@@ -216,7 +216,7 @@ async fn over_http1(
         Err(failure) => return Err(not_sent(failure, request)),
     };
     let response = send(&worker.waits, &mut sender, request, wait).await?;
-    finish(response, sender, home, active)
+    Ok(finish(response, sender, home, active))
 }
 
 /// A request that no endpoint has seen.
@@ -259,13 +259,13 @@ fn finish(
     sender: hyper::client::conn::http1::SendRequest<RequestBody>,
     home: Rc<Home>,
     active: Active,
-) -> Result<(Response<Incoming>, Lease), Lost> {
+) -> (Response<Incoming>, Lease) {
     let headers = response.headers();
     // Two ways to tell the length: nobody knows where the next response would begin.
     let ambiguous = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(http::header::CONTENT_LENGTH);
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let lease = Lease { sender: Some(sender), home, _active: active, spent: ambiguous || switched };
-    Ok((response, lease))
+    (response, lease)
 }
 
 async fn over_http2(
