@@ -10,6 +10,7 @@ mod keys;
 mod names;
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
@@ -51,6 +52,8 @@ pub struct Directory {
     keys: Box<[ArcSwap<KeyShard>]>,
     consumers: Box<[ArcSwap<ConsumerShard>]>,
     namespaces: Mutex<Interner>,
+    credentials: AtomicUsize,
+    people: AtomicUsize,
     /// Places digests in shards. Random, because a digest in a manifest may be chosen by whoever writes it.
     placement: RandomState,
 }
@@ -66,6 +69,8 @@ impl Default for Directory {
                 .map(|_| ArcSwap::new(std::sync::Arc::clone(&consumers)))
                 .collect(),
             namespaces: Mutex::default(),
+            credentials: AtomicUsize::new(0),
+            people: AtomicUsize::new(0),
             placement: RandomState::new(),
         }
     }
@@ -195,7 +200,9 @@ impl Directory {
                 .first()
                 .and_then(|(slot, _)| self.keys.get(slot.shard()))
             {
-                let changed = shard.load().changed(group);
+                let old = shard.load();
+                let changed = old.changed(group);
+                count(&self.credentials, old.len(), changed.len());
                 shard.store(std::sync::Arc::new(changed));
             }
         }
@@ -205,7 +212,9 @@ impl Directory {
                 .first()
                 .and_then(|(id, _)| self.consumers.get(id.shard()))
             {
-                let changed = shard.load().changed(group);
+                let old = shard.load();
+                let changed = old.changed(group);
+                count(&self.people, old.len(), changed.len());
                 shard.store(std::sync::Arc::new(changed));
             }
         }
@@ -214,10 +223,7 @@ impl Directory {
     /// How many credentials and Consumers there are.
     #[must_use]
     pub fn len(&self) -> (usize, usize) {
-        (
-            self.keys.iter().map(|shard| shard.load().len()).sum(),
-            self.consumers.iter().map(|shard| shard.load().len()).sum(),
-        )
+        (self.credentials.load(Relaxed), self.people.load(Relaxed))
     }
 
     /// Whether there is nobody.
@@ -229,6 +235,11 @@ impl Directory {
     fn slot(&self, digest: &[u8; 32]) -> KeySlot {
         KeySlot::new(self.placement.hash_one(digest))
     }
+}
+
+/// Counts what a shard has gained or lost. There is one writer.
+fn count(total: &AtomicUsize, old: usize, new: usize) {
+    total.store(total.load(Relaxed).saturating_add(new).saturating_sub(old), Relaxed);
 }
 
 /// The SHA-256 of an API key, by which [`Directory::api_key`] knows it.

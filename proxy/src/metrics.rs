@@ -5,6 +5,8 @@
 
 mod expose;
 
+pub use expose::CONTENT_TYPE;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};

@@ -46,6 +46,12 @@ pub struct Options {
     #[arg(long, env = "POSTERN_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
+    /// File with the key that seals the last good snapshot: any secret of 32 bytes or more
+    ///
+    /// [default: a random key in the state folder, which keeps the snapshot from those who get hold of the one file alone]
+    #[arg(long, env = "POSTERN_STATE_KEY_FILE", value_name = "FILE")]
+    pub state_key_file: Option<PathBuf>,
+
     /// Where one JSON line per request goes: stdout, off, or a file that is appended to
     #[arg(long, env = "POSTERN_ACCESS_LOG", value_name = "stdout|off|PATH", default_value = "stdout")]
     pub access_log: AccessLog,

@@ -8,7 +8,7 @@ mod held;
 mod parts;
 mod upstreams;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -36,12 +36,8 @@ pub(crate) struct Delta {
     pub(crate) reset_buckets: Vec<u32>,
     /// Encoded resources.
     pub(crate) upserts: Vec<Bytes>,
-    pub(crate) removals: Removals,
+    pub(crate) removals: Vec<KeyId>,
 }
-
-/// Which resources are gone.
-#[derive(Debug, Default)]
-pub(crate) struct Removals(pub(crate) Vec<KeyId>);
 
 /// What a delta did.
 #[derive(Debug, Default)]
@@ -50,8 +46,9 @@ pub(crate) struct Applied {
     pub(crate) rebuilt: bool,
     /// All that was removed, also by resets, for the last-good file.
     pub(crate) removed: Vec<KeyId>,
-    /// Which upserts were refused and leave an older version in force: not for the last-good file.
-    pub(crate) superseded: Vec<usize>,
+    /// Which upserts are not for the last-good file: it has them already, or they were refused and leave what it has in
+    /// force.
+    pub(crate) not_kept: HashSet<usize>,
 }
 
 /// Longest list of refusals that is reported.
@@ -157,10 +154,31 @@ impl State {
 
     /// Takes a delta in, and swaps a new runtime in where it needs one.
     pub(crate) fn apply(&mut self, delta: Delta) -> Applied {
+        let mut progress = self.take_in(delta);
+        if progress.structural {
+            self.build(std::mem::take(&mut progress.leaving));
+        }
+        self.finish(progress)
+    }
+
+    /// Takes a delta in, without a new runtime; true where it needs one ([`State::rebuild`]).
+    pub(crate) fn apply_quietly(&mut self, delta: Delta) -> bool {
+        let progress = self.take_in(delta);
+        let structural = progress.structural;
+        self.finish(progress);
+        structural
+    }
+
+    /// Swaps a new runtime in.
+    pub(crate) fn rebuild(&mut self) {
+        self.build(Vec::new());
+    }
+
+    fn take_in(&mut self, delta: Delta) -> Progress {
         let mut progress = Progress::default();
-        let mut brought = std::collections::HashSet::new();
+        let mut brought = HashSet::new();
         let resetting = !delta.reset_buckets.is_empty();
-        for id in delta.removals.0 {
+        for id in delta.removals {
             self.remove(&id, &mut progress);
         }
         for (at, encoded) in delta.upserts.iter().enumerate() {
@@ -180,32 +198,37 @@ impl State {
             }
         }
         self.version = delta.version;
-        self.finish(progress)
+        progress
     }
 
-    fn finish(&mut self, progress: Progress) -> Applied {
-        let Progress { changes, structural, leaving, mut applied } = progress;
-        // Plugins are there before Consumers refer to them, and stay until none does.
-        if structural {
-            let (runtime, conflicts) = self.tables.build(Context {
-                metrics: &self.metrics,
-                directory: &self.directory,
-                tls: &mut self.tls,
-                version: &self.version,
-                leaving,
-            });
-            self.conflicts = conflicts;
-            self.runtime.store(Arc::new(runtime));
-            self.regexes.forget_unused();
-            self.metrics.forget_unused();
-            applied.rebuilt = true;
-        }
+    /// Plugins are there before Consumers refer to them, and stay until none does: this goes before [`State::finish`].
+    fn build(&mut self, leaving: Vec<(Box<str>, Arc<ChainPlugin>)>) {
+        let (runtime, conflicts) = self.tables.build(Context {
+            metrics: &self.metrics,
+            directory: &self.directory,
+            tls: &mut self.tls,
+            version: &self.version,
+            leaving,
+        });
+        self.conflicts = conflicts;
+        self.runtime.store(Arc::new(runtime));
+        self.regexes.forget_unused();
+        self.metrics.forget_unused();
+    }
+
+    fn finish(&self, progress: Progress) -> Applied {
+        let Progress { changes, structural, mut applied, .. } = progress;
         if !changes.is_empty() {
             self.directory.apply(changes);
-            let (credentials, consumers) = self.directory.len();
-            self.metrics.process().directory(credentials, consumers);
         }
+        applied.rebuilt = structural;
         applied
+    }
+
+    /// Tells metrics how many credentials and Consumers there are.
+    pub(crate) fn count(&self) {
+        let (credentials, consumers) = self.directory.len();
+        self.metrics.process().directory(credentials, consumers);
     }
 
     /// Takes a resource in; returns its key.
@@ -221,6 +244,7 @@ impl State {
         let id = KeyId::of(&key);
         let hash = snapshot::hash_of(encoded);
         if self.inventory.hash(&id).is_some_and(|(held, _)| held == hash) {
+            progress.applied.not_kept.insert(at);
             return Some(id);
         }
         let body = resource.body.ok_or_else(|| "this version of the proxy does not know this type".to_owned());
@@ -252,7 +276,7 @@ impl State {
                     self.tables.plugins.insert(key.as_str().into(), Arc::new(plugin));
                     progress.structural = true;
                 } else if old.is_some() {
-                    progress.applied.superseded.push(at);
+                    progress.applied.not_kept.insert(at);
                 }
                 self.refused.insert(key.into(), reason);
             }

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn names_choose_listener_and_certificate() {
         let (a, wild, b, other) =
-            (certificate(&["A.test"]), certificate(&["*.test", "test"]), certificate(&["b.test"]), certificate(&["x"]));
+            (certificate(&["A.test"]), certificate(&["*.w.test", "w.test"]), certificate(&["b.test"]), certificate(&["x"]));
         let listeners: Vec<ListenerCertificates> = vec![
             ("".into(), vec![Arc::clone(&a), Arc::clone(&wild), Arc::clone(&b)]),
             ("*.other".into(), vec![Arc::clone(&other)]),
@@ -185,9 +185,9 @@ mod tests {
         for (name, expected) in [
             (Some("a.test"), &a),
             (Some("b.test"), &b),
-            (Some("c.test"), &wild),
-            (Some("test"), &wild),
-            (Some("d.c.test"), &a),
+            (Some("c.w.test"), &wild),
+            (Some("w.test"), &wild),
+            (Some("d.c.w.test"), &a),
             (Some("nowhere"), &a),
             (Some("y.other"), &other),
             (Some("none.test"), &a),

@@ -86,7 +86,7 @@ fn durations(encoder: &mut DescriptorEncoder<'_>, routes: &[RuleId]) -> fmt::Res
         for at in 0..=BOUNDS.len() {
             let count = sum(series.workers.iter().filter_map(|cells| cells.latencies.get(at)));
             total += count;
-            buckets.push((BOUNDS.get(at).map_or(f64::MAX, |bound| seconds(*bound)), count));
+            buckets.push((BOUNDS.get(at).map_or(f64::INFINITY, |bound| seconds(*bound)), count));
         }
         if total > 0 {
             let took = seconds(sum(series.workers.iter().map(|cells| &cells.microseconds)));

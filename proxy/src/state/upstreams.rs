@@ -18,6 +18,18 @@ pub(crate) struct DnsUpstream {
     pub(crate) port: u16,
 }
 
+impl DnsUpstream {
+    /// Whether it is the same upstream, of the same name.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.identity() == other.identity() && self.name == other.name && self.port == other.port
+    }
+
+    /// Tells upstreams apart, for as long as they are held.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.upstream).addr()
+    }
+}
+
 /// Where an upstream's addresses come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Addresses {

@@ -1,0 +1,135 @@
+//! The snapshot that was in force last, in the state folder: what a proxy serves after a restart while the control plane
+//! is away.
+//!
+//! A log of changes, sealed: a header, then frames, each encrypted with AES-256-GCM under a key that belongs to this file
+//! alone, its place in the file being part of the seal. A change may take several frames and counts when its last one is
+//! there: a torn end is cut off. Appending and compaction happen on a thread of their own.
+
+mod file;
+mod seal;
+mod writer;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use bytes::Bytes;
+use plugins::directory::KeyId;
+use zeroize::Zeroizing;
+
+use crate::Error;
+use crate::state::Delta;
+use file::LogFile;
+use seal::MasterKey;
+use writer::{Append, Writer};
+
+/// The log, and beside it the key where no other is given.
+const LOG: &str = "last-good.log";
+const KEY: &str = "last-good.key";
+
+/// The last good snapshot.
+#[derive(Debug)]
+pub(crate) struct LastGood {
+    path: PathBuf,
+    key: Arc<MasterKey>,
+    appends: Option<Sender<Append>>,
+}
+
+impl LastGood {
+    /// Makes the folder and a key ready, where they are missing. `key_file` holds the key instead of the folder.
+    ///
+    /// # Errors
+    /// The folder or the key cannot be read or made.
+    pub(crate) fn open(folder: &Path, key_file: Option<&Path>) -> Result<Self, Error> {
+        let wrong = |what: &str, path: &Path, flag: &str, source: io::Error| Error::Start {
+            what: format!("{what} {} ({flag})", path.display()),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|source| wrong("making the state folder", folder, "--state-dir", source))?;
+        let secret = match key_file {
+            Some(path) => {
+                read_key(path).map_err(|source| wrong("reading the state key", path, "--state-key-file", source))?
+            }
+            None => {
+                let path = folder.join(KEY);
+                own_key(&path).map_err(|source| wrong("reading the state key", &path, "--state-dir", source))?
+            }
+        };
+        Ok(Self { path: folder.join(LOG), key: Arc::new(MasterKey::new(secret)), appends: None })
+    }
+
+    /// Hands the changes of the log to `apply`, oldest first, and begins to take new ones. Nothing is handed over of a log
+    /// that does not hold a whole change; of one that is damaged, what was before the damage.
+    ///
+    /// A change that took several frames is handed over in as many parts.
+    pub(crate) fn load(&mut self, mut apply: impl FnMut(Delta)) {
+        let log = match LogFile::open(&self.path, &self.key) {
+            Ok(Some(mut log)) => match log.replay(&mut apply) {
+                Ok(()) => Some(log),
+                Err(error) => {
+                    // It was whole a moment ago. What was handed over is a part of a snapshot: nothing is better.
+                    tracing::error!(path = %self.path.display(), %error, "the last good snapshot cannot be read again");
+                    apply(Delta { reset_buckets: (0..snapshot::BUCKETS).collect(), ..Delta::default() });
+                    None
+                }
+            },
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "the last good snapshot cannot be used");
+                None
+            }
+        };
+        let (sender, appends) = channel();
+        let writer = Writer::new(self.path.clone(), Arc::clone(&self.key), log);
+        let thread = std::thread::Builder::new().name("last-good".to_owned());
+        match thread.spawn(move || writer.run(&appends)) {
+            Ok(_) => self.appends = Some(sender),
+            Err(error) => tracing::error!(%error, "the last good snapshot will not be kept: no thread"),
+        }
+    }
+
+    /// Adds a change. Does not wait for it to be on disk.
+    pub(crate) fn append(&self, version: &Arc<str>, upserts: Vec<Bytes>, removals: Vec<KeyId>) {
+        if let Some(appends) = &self.appends {
+            // The thread ends only with the process.
+            let _gone = appends.send(Append { version: Arc::clone(version), upserts, removals });
+        }
+    }
+}
+
+/// A key that somebody else keeps: any secret of 32 bytes or more.
+fn read_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut secret = Zeroizing::new(Vec::with_capacity(4096));
+    fs::File::open(path)?.take(4096).read_to_end(&mut secret)?;
+    if secret.len() < 32 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a key of at least 32 bytes is needed"));
+    }
+    Ok(secret)
+}
+
+/// The key in the state folder, made where there is none.
+fn own_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    match read_key(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        read => return read,
+    }
+    let mut secret = Zeroizing::new(vec![0; 32]);
+    aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("there is no randomness"))?;
+    // Whole under its name or not at all.
+    let temporary = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests;
