@@ -167,6 +167,12 @@ impl Compiler {
         &self.snapshot
     }
 
+    /// What the next update would compile.
+    #[cfg(test)]
+    pub(crate) const fn would_compile(&self) -> &Dirty {
+        &self.dirty
+    }
+
     /// Who has which name and key now, and whose standing that changes.
     fn settle_claims(&mut self, dirty: &mut Dirty) {
         for credential in dirty.credentials.clone() {
