@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::status::Seen;
 
 /// How often a kind that is not installed is asked for.
-const ABSENT_RETRY: Duration = Duration::from_secs(5);
+const ABSENT_RETRY: Duration = Duration::from_secs(3);
 /// One request for a Secret may not take longer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Objects in one page of a list.
@@ -139,7 +139,7 @@ impl Watches {
                             return;
                         }
                     }
-                    tokio::time::sleep(ABSENT_RETRY).await;
+                    self.until_served(source.kind).await;
                 }
                 Err(error) => {
                     self.metrics.watch_error(source.kind);
@@ -151,6 +151,36 @@ impl Watches {
                     tracing::warn!(kind = %source.kind, %error, "a watch broke; what was seen stays in force");
                     tokio::time::sleep(wait).await;
                 }
+            }
+        }
+    }
+
+    /// Waits until the cluster says that it knows a kind. Only for noticing it soon and asking quietly: what is true, the
+    /// list says, because an API server that is still starting leaves kinds out here.
+    async fn until_served(&self, kind: Kind) {
+        loop {
+            tokio::time::sleep(ABSENT_RETRY).await;
+            let groups = match self.client.list_api_groups().await {
+                Ok(groups) => groups.groups,
+                // The watch says what is wrong.
+                Err(_) => return,
+            };
+            if !groups.iter().any(|group| group.name == kind.group()) {
+                continue;
+            }
+            let Ok(resources) = self
+                .client
+                .list_api_group_resources(kind.api_version())
+                .await
+            else {
+                continue;
+            };
+            if resources
+                .resources
+                .iter()
+                .any(|resource| resource.name == kind.plural())
+            {
+                return;
             }
         }
     }
