@@ -36,65 +36,68 @@ pub(super) fn tls_secret(name: &str, namespace: &str, hosts: &[&str]) -> String 
     )
 }
 
+/// Listener, condition, what it says.
+const REFUSED: [(&str, &str, &str); 11] = [
+    (
+        "{name: x, port: 1, protocol: TCP}",
+        "Accepted",
+        "False/UnsupportedProtocol: protocol TCP is not supported; use HTTP or HTTPS",
+    ),
+    (
+        "{name: x, port: 0, protocol: HTTP}",
+        "Accepted",
+        "False/PortUnavailable: port 0 is not between 1 and 65535",
+    ),
+    (
+        "{name: x, port: 1, protocol: HTTP, hostname: 'a:1'}",
+        "Accepted",
+        "False/Invalid: hostname \"a:1\" is no DNS name",
+    ),
+    (
+        "{name: x, port: 1, protocol: HTTP, tls: {}}",
+        "Accepted",
+        "False/Invalid: tls is only for protocol HTTPS",
+    ),
+    (
+        "{name: x, port: 1, protocol: HTTPS, tls: {mode: Passthrough}}",
+        "Accepted",
+        "False/UnsupportedProtocol: tls.mode Passthrough",
+    ),
+    (
+        "{name: x, port: 1, protocol: HTTPS}",
+        "ResolvedRefs",
+        "False/InvalidCertificateRef: an HTTPS listener needs tls.certificateRefs",
+    ),
+    (
+        "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: none}]}}",
+        "ResolvedRefs",
+        "False/InvalidCertificateRef: Secret shop/none does not exist",
+    ),
+    (
+        "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: broken}]}}",
+        "ResolvedRefs",
+        "False/InvalidCertificateRef: Secret shop/broken holds no PEM certificate in tls.crt",
+    ),
+    (
+        "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: mixed}]}}",
+        "ResolvedRefs",
+        "False/InvalidCertificateRef: Secret shop/mixed holds a private key that does not fit its tls.crt",
+    ),
+    (
+        "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{kind: ConfigMap, name: none}]}}",
+        "ResolvedRefs",
+        "False/InvalidCertificateRef: a certificate is a Secret, not ConfigMap of group \"\"",
+    ),
+    (
+        "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: far, namespace: other}]}}",
+        "ResolvedRefs",
+        "False/RefNotPermitted: Secret other/far: a ReferenceGrant in namespace other",
+    ),
+];
+
 #[test]
 fn listeners_that_cannot_be_served() {
-    for (listener, condition, expected) in [
-        (
-            "{name: x, port: 1, protocol: TCP}",
-            "Accepted",
-            "False/UnsupportedProtocol: protocol TCP is not supported; use HTTP or HTTPS",
-        ),
-        (
-            "{name: x, port: 0, protocol: HTTP}",
-            "Accepted",
-            "False/PortUnavailable: port 0 is not between 1 and 65535",
-        ),
-        (
-            "{name: x, port: 1, protocol: HTTP, hostname: 'a:1'}",
-            "Accepted",
-            "False/Invalid: hostname \"a:1\" is no DNS name",
-        ),
-        (
-            "{name: x, port: 1, protocol: HTTP, tls: {}}",
-            "Accepted",
-            "False/Invalid: tls is only for protocol HTTPS",
-        ),
-        (
-            "{name: x, port: 1, protocol: HTTPS, tls: {mode: Passthrough}}",
-            "Accepted",
-            "False/UnsupportedProtocol: tls.mode Passthrough",
-        ),
-        (
-            "{name: x, port: 1, protocol: HTTPS}",
-            "ResolvedRefs",
-            "False/InvalidCertificateRef: an HTTPS listener needs tls.certificateRefs",
-        ),
-        (
-            "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: none}]}}",
-            "ResolvedRefs",
-            "False/InvalidCertificateRef: Secret shop/none does not exist",
-        ),
-        (
-            "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: broken}]}}",
-            "ResolvedRefs",
-            "False/InvalidCertificateRef: Secret shop/broken holds no PEM certificate in tls.crt",
-        ),
-        (
-            "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: mixed}]}}",
-            "ResolvedRefs",
-            "False/InvalidCertificateRef: Secret shop/mixed holds a private key that does not fit its tls.crt",
-        ),
-        (
-            "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{kind: ConfigMap, name: none}]}}",
-            "ResolvedRefs",
-            "False/InvalidCertificateRef: a certificate is a Secret, not ConfigMap of group \"\"",
-        ),
-        (
-            "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: far, namespace: other}]}}",
-            "ResolvedRefs",
-            "False/RefNotPermitted: Secret other/far: a ReferenceGrant in namespace other",
-        ),
-    ] {
+    for (listener, condition, expected) in REFUSED {
         let one = tls_secret("one", "shop", &["a.test"]);
         let other = tls_secret("other", "shop", &["a.test"]);
         let line = |text: &str| {

@@ -18,18 +18,39 @@ fn pool() -> Vec<Object> {
             ),
             ("2", "alice", "HTTPRoute, name: web", "jwt: {}"),
         ] {
-            let hash = hash.repeat(64);
-            let metadata = |extra: &str| {
-                format!(
-                    "metadata: {{name: '{name}', namespace: shop, creationTimestamp: '1970-01-01T00:00:0{second}Z'{extra}}}"
-                )
-            };
-            let annotated = if hash.starts_with('1') {
-                ", annotations: {postern.dev/plugins: 'ant'}"
-            } else {
-                ""
-            };
-            texts.push(format!(
+            texts.push(variant(second, name, hash, (user, target, block)));
+        }
+    }
+    texts
+        .iter()
+        .flat_map(|text| objects(text))
+        .map(|mut object| {
+            // States of one object have its UID.
+            object.meta.uid = object.reference.to_string().into();
+            object
+        })
+        .collect()
+}
+
+/// One state of each of ten objects.
+fn variant(
+    second: u8,
+    name: &str,
+    hash: &str,
+    (user, target, block): (&str, &str, &str),
+) -> String {
+    let hash = hash.repeat(64);
+    let metadata = |extra: &str| {
+        format!(
+            "metadata: {{name: '{name}', namespace: shop, creationTimestamp: '1970-01-01T00:00:0{second}Z'{extra}}}"
+        )
+    };
+    let annotated = if hash.starts_with('1') {
+        ", annotations: {postern.dev/plugins: 'ant'}"
+    } else {
+        ""
+    };
+    format!(
                 "
 apiVersion: postern.dev/v1alpha1
 kind: Credential
@@ -85,18 +106,7 @@ metadata: {{name: n{second}}}
                 metadata(""),
                 metadata(annotated),
                 hash.chars().next().unwrap(),
-            ));
-        }
-    }
-    texts
-        .iter()
-        .flat_map(|text| objects(text))
-        .map(|mut object| {
-            // States of one object have its UID.
-            object.meta.uid = object.reference.to_string().into();
-            object
-        })
-        .collect()
+            )
 }
 
 /// All that follows from the objects there are.

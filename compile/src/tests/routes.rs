@@ -300,11 +300,9 @@ fn backends_that_cannot_be_had_answer_for_their_share() {
         world.route(ROUTE).rules[0].invalid,
         "spec.rules[0] has no backendRefs"
     );
-    let redirect = "{filters: [{type: RequestRedirect, requestRedirect: {}}]}";
-    let world = with_rule(&format!(
-        "backendRefs: [{{name: orders, port: 80, filters: {}}}]",
-        &redirect[10..redirect.len() - 1]
-    ));
+    let world = with_rule(
+        "backendRefs: [{name: orders, port: 80, filters: [{type: RequestRedirect, requestRedirect: {}}]}]",
+    );
     assert!(
         world.route(ROUTE).rules[0].backends[0]
             .invalid
@@ -368,9 +366,65 @@ fn timeouts() {
     }
 }
 
-#[test]
-fn parents() {
-    let gateway = "
+/// parentRef, hostnames, what becomes of it, listeners with hostnames.
+const PARENTS: [(&str, &str, &str, &[&str]); 9] = [
+    (
+        "{name: gateway}",
+        "[x.a.test, b.test]",
+        "True/Accepted",
+        &["a: x.a.test", "b: b.test"],
+    ),
+    (
+        "{name: gateway}",
+        "['*.test']",
+        "True/Accepted",
+        &["a: *.a.test", "b: b.test"],
+    ),
+    (
+        "{name: gateway}",
+        "[]",
+        "True/Accepted",
+        &["a: *.a.test", "b: b.test"],
+    ),
+    (
+        "{name: gateway, sectionName: b}",
+        "[]",
+        "True/Accepted",
+        &["b: b.test"],
+    ),
+    (
+        "{name: gateway, port: 8000}",
+        "[y.a.test]",
+        "True/Accepted",
+        &["a: y.a.test"],
+    ),
+    (
+        "{name: gateway, sectionName: d}",
+        "[]",
+        "False/NoMatchingParent: Gateway shop/gateway has no such listener",
+        &[],
+    ),
+    (
+        "{name: gateway, port: 1}",
+        "[]",
+        "False/NoMatchingParent: Gateway shop/gateway has no such listener",
+        &[],
+    ),
+    (
+        "{name: gateway, sectionName: c}",
+        "[]",
+        "False/NotAllowedByListeners: the listeners of Gateway shop/gateway do not allow HTTPRoutes of namespace shop (allowedRoutes)",
+        &[],
+    ),
+    (
+        "{name: gateway}",
+        "[c.test]",
+        "False/NoMatchingListenerHostname: no hostname of the route is one of the listeners' of Gateway shop/gateway",
+        &[],
+    ),
+];
+
+const LISTENERS: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: gateway, namespace: shop}
@@ -386,66 +440,14 @@ kind: Gateway
 metadata: {name: foreign, namespace: shop}
 spec: {gatewayClassName: other, listeners: [{name: a, port: 9000, protocol: HTTP}]}
 ";
-    for (parent, hostnames, accepted, attached) in [
-        (
-            "{name: gateway}",
-            "[x.a.test, b.test]",
-            "True/Accepted",
-            &["a: x.a.test", "b: b.test"][..],
-        ),
-        (
-            "{name: gateway}",
-            "['*.test']",
-            "True/Accepted",
-            &["a: *.a.test", "b: b.test"],
-        ),
-        (
-            "{name: gateway}",
-            "[]",
-            "True/Accepted",
-            &["a: *.a.test", "b: b.test"],
-        ),
-        (
-            "{name: gateway, sectionName: b}",
-            "[]",
-            "True/Accepted",
-            &["b: b.test"],
-        ),
-        (
-            "{name: gateway, port: 8000}",
-            "[y.a.test]",
-            "True/Accepted",
-            &["a: y.a.test"],
-        ),
-        (
-            "{name: gateway, sectionName: d}",
-            "[]",
-            "False/NoMatchingParent: Gateway shop/gateway has no such listener",
-            &[],
-        ),
-        (
-            "{name: gateway, port: 1}",
-            "[]",
-            "False/NoMatchingParent: Gateway shop/gateway has no such listener",
-            &[],
-        ),
-        (
-            "{name: gateway, sectionName: c}",
-            "[]",
-            "False/NotAllowedByListeners: the listeners of Gateway shop/gateway do not allow HTTPRoutes of namespace shop (allowedRoutes)",
-            &[],
-        ),
-        (
-            "{name: gateway}",
-            "[c.test]",
-            "False/NoMatchingListenerHostname: no hostname of the route is one of the listeners' of Gateway shop/gateway",
-            &[],
-        ),
-    ] {
+
+#[test]
+fn parents() {
+    for (parent, hostnames, accepted, attached) in PARENTS {
         let mut world = with_route(&format!(
             "  parentRefs: [{parent}, {{name: foreign}}, {{name: none}}, {{group: '', kind: Service, name: orders}}]\n  hostnames: {hostnames}\n  rules: [{{{BACKEND}}}]"
         ));
-        world.apply(gateway);
+        world.apply(LISTENERS);
         assert_eq!(
             world.parents("orders", "Accepted"),
             [accepted],
