@@ -58,7 +58,10 @@ pub(crate) struct RequestBody {
 enum Source {
     Empty,
     Client(Incoming),
-    Held { data: Bytes, trailers: Option<HeaderMap> },
+    Held {
+        data: Bytes,
+        trailers: Option<HeaderMap>,
+    },
 }
 
 impl RequestBody {
@@ -68,11 +71,23 @@ impl RequestBody {
             return Self::empty();
         }
         let progress = Some(Rc::default());
-        Self { source: Source::Client(incoming), progress, timeout, sleep: None, waiting: false }
+        Self {
+            source: Source::Client(incoming),
+            progress,
+            timeout,
+            sleep: None,
+            waiting: false,
+        }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Empty, progress: None, timeout: Duration::ZERO, sleep: None, waiting: false }
+        Self {
+            source: Source::Empty,
+            progress: None,
+            timeout: Duration::ZERO,
+            sleep: None,
+            waiting: false,
+        }
     }
 
     /// None: there is nothing to send.
@@ -96,7 +111,9 @@ impl RequestBody {
     /// Whether the client let too much time pass since it last sent something.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
         let until = || Instant::now() + self.timeout;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until())));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until())));
         if !self.waiting {
             self.waiting = true;
             sleep.as_mut().reset(Instant::now() + self.timeout);
@@ -105,7 +122,9 @@ impl RequestBody {
     }
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let Source::Client(incoming) = &mut self.source else { return Poll::Ready(None) };
+        let Source::Client(incoming) = &mut self.source else {
+            return Poll::Ready(None);
+        };
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.waiting = false;
@@ -119,7 +138,9 @@ impl RequestBody {
                 self.finish();
                 Poll::Ready(None)
             }
-            Poll::Pending if self.poll_too_slow(cx) => Poll::Ready(Some(Err(self.fail(Fault::TooSlow)))),
+            Poll::Pending if self.poll_too_slow(cx) => {
+                Poll::Ready(Some(Err(self.fail(Fault::TooSlow))))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -134,7 +155,11 @@ fn clean(frame: Frame<Bytes>) -> Frame<Bytes> {
 }
 
 fn clean_trailers(mut trailers: HeaderMap) -> HeaderMap {
-    let unfit: Vec<_> = trailers.keys().filter(|name| classify(name) != Class::Other).cloned().collect();
+    let unfit: Vec<_> = trailers
+        .keys()
+        .filter(|name| classify(name) != Class::Other)
+        .cloned()
+        .collect();
     for name in unfit {
         trailers.remove(name);
     }
@@ -145,7 +170,10 @@ impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match &mut self.source {
             Source::Empty => Poll::Ready(None),
             Source::Client(_) => self.poll_client(cx),
@@ -175,7 +203,10 @@ impl HttpBody for RequestBody {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Client(incoming) => incoming.size_hint(),
-            Source::Held { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            Source::Held {
+                data,
+                trailers: None,
+            } => SizeHint::with_exact(data.len() as u64),
             Source::Held { .. } => SizeHint::default(),
         }
     }
@@ -184,7 +215,11 @@ impl HttpBody for RequestBody {
 impl plugins::handler::RequestBody for RequestBody {
     async fn buffer(&mut self, limit: usize) -> Result<Bytes, BodyError> {
         if let Source::Held { data, .. } = &self.source {
-            return if data.len() > limit { Err(BodyError::TooLong) } else { Ok(data.clone()) };
+            return if data.len() > limit {
+                Err(BodyError::TooLong)
+            } else {
+                Ok(data.clone())
+            };
         }
         if self.size_hint().lower() > limit as u64 {
             return Err(BodyError::TooLong);
@@ -199,12 +234,18 @@ impl plugins::handler::RequestBody for RequestBody {
             }
         }
         let data = held.freeze();
-        self.source = Source::Held { data: data.clone(), trailers: last };
+        self.source = Source::Held {
+            data: data.clone(),
+            trailers: last,
+        };
         Ok(data)
     }
 
     fn replace(&mut self, body: Bytes) {
-        self.source = Source::Held { data: body, trailers: None };
+        self.source = Source::Held {
+            data: body,
+            trailers: None,
+        };
     }
 }
 
@@ -219,16 +260,26 @@ pub(crate) struct Body {
 enum Content {
     Done,
     Own(Bytes),
-    Upstream { incoming: Incoming, lease: Lease, deadline: Option<Pin<Box<Sleep>>> },
+    Upstream {
+        incoming: Incoming,
+        lease: Lease,
+        deadline: Option<Pin<Box<Sleep>>>,
+    },
 }
 
 impl Body {
     pub(crate) const fn empty() -> Self {
-        Self { content: Content::Done, visit: None }
+        Self {
+            content: Content::Done,
+            visit: None,
+        }
     }
 
     pub(crate) const fn full(data: Bytes) -> Self {
-        Self { content: Content::Own(data), visit: None }
+        Self {
+            content: Content::Own(data),
+            visit: None,
+        }
     }
 
     /// Passes an upstream's body on.
@@ -238,7 +289,14 @@ impl Body {
             return Self::empty();
         }
         let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
-        Self { content: Content::Upstream { incoming, lease, deadline }, visit: None }
+        Self {
+            content: Content::Upstream {
+                incoming,
+                lease,
+                deadline,
+            },
+            visit: None,
+        }
     }
 
     /// The request ends when this body does.
@@ -247,7 +305,8 @@ impl Body {
     }
 
     fn end(&mut self) {
-        if let Content::Upstream { lease, .. } = std::mem::replace(&mut self.content, Content::Done) {
+        if let Content::Upstream { lease, .. } = std::mem::replace(&mut self.content, Content::Done)
+        {
             lease.release();
         }
     }
@@ -271,7 +330,10 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = &mut *self;
         if let Some(visit) = &this.visit {
             visit.sent();
@@ -283,7 +345,9 @@ impl HttpBody for Body {
                 this.content = Content::Done;
                 Some(Ok(Frame::data(data)))
             }
-            Content::Upstream { incoming, deadline, .. } => match Pin::new(incoming).poll_frame(cx) {
+            Content::Upstream {
+                incoming, deadline, ..
+            } => match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
                     if let Some(deadline) = deadline {

@@ -16,9 +16,17 @@ struct Now {
 
 impl Now {
     fn look(start: Instant) -> Self {
-        let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { start, millis, unix: i64::try_from(unix).unwrap_or(i64::MAX) }
+        let millis = u64::try_from(start.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        Self {
+            start,
+            millis,
+            unix: i64::try_from(unix).unwrap_or(i64::MAX),
+        }
     }
 }
 

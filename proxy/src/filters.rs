@@ -8,7 +8,11 @@ use crate::respond::Failure;
 use crate::runtime::{HeaderEdit, PathEdit, Redirect, RequestFilter};
 
 /// Applies the filters of a request.
-pub(crate) fn apply(filters: &[RequestFilter], head: &mut request::Parts, prefix_len: usize) -> Result<(), Failure> {
+pub(crate) fn apply(
+    filters: &[RequestFilter],
+    head: &mut request::Parts,
+    prefix_len: usize,
+) -> Result<(), Failure> {
     for filter in filters {
         match filter {
             RequestFilter::Headers(edit) => apply_headers(edit, &mut head.headers),
@@ -110,7 +114,8 @@ pub(crate) fn location(redirect: &Redirect, origin: &Origin<'_>) -> Result<Heade
         text.push('?');
         text.push_str(query);
     }
-    HeaderValue::try_from(text).map_err(|_| Failure::Incomplete("the redirect's location is not valid".into()))
+    HeaderValue::try_from(text)
+        .map_err(|_| Failure::Incomplete("the redirect's location is not valid".into()))
 }
 
 #[cfg(test)]
@@ -134,7 +139,11 @@ mod tests {
             ("/", 0, "/bar", "/bar/"),
         ] {
             let edit = PathEdit::Prefix(replacement.into());
-            assert_eq!(edited(path, &edit, prefix_len), expected, "{path} {replacement}");
+            assert_eq!(
+                edited(path, &edit, prefix_len),
+                expected,
+                "{path} {replacement}"
+            );
         }
         assert_eq!(edited("/a/b", &PathEdit::Full("/c".into()), 0), "/c");
     }
@@ -142,21 +151,53 @@ mod tests {
     #[test]
     fn a_rewrite_keeps_the_query() {
         let uri = Uri::from_static("/foo/bar?a=%2F&b");
-        assert_eq!(rewritten(&uri, &PathEdit::Prefix("/x".into()), 4).unwrap(), "/x/bar?a=%2F&b");
+        assert_eq!(
+            rewritten(&uri, &PathEdit::Prefix("/x".into()), 4).unwrap(),
+            "/x/bar?a=%2F&b"
+        );
     }
 
     #[test]
     fn redirects_lead_where_the_standard_says() {
-        let none = || Redirect { scheme: None, hostname: None, path: None, port: None, status: StatusCode::FOUND };
+        let none = || Redirect {
+            scheme: None,
+            hostname: None,
+            path: None,
+            port: None,
+            status: StatusCode::FOUND,
+        };
         let uri = Uri::from_static("/a/b?q");
         let location = |redirect: Redirect, https: bool, port: u16| {
-            let origin = Origin { https, host: "a.test", port, uri: &uri, prefix_len: 2 };
-            location(&redirect, &origin).unwrap().to_str().unwrap().to_owned()
+            let origin = Origin {
+                https,
+                host: "a.test",
+                port,
+                uri: &uri,
+                prefix_len: 2,
+            };
+            location(&redirect, &origin)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
         };
-        let https = || Redirect { scheme: Some("https".into()), ..none() };
+        let https = || Redirect {
+            scheme: Some("https".into()),
+            ..none()
+        };
         assert_eq!(location(https(), false, 80), "https://a.test/a/b?q");
         assert_eq!(location(https(), false, 8080), "https://a.test/a/b?q");
-        assert_eq!(location(Redirect { port: Some(8443), ..https() }, false, 80), "https://a.test:8443/a/b?q");
+        assert_eq!(
+            location(
+                Redirect {
+                    port: Some(8443),
+                    ..https()
+                },
+                false,
+                80
+            ),
+            "https://a.test:8443/a/b?q"
+        );
         assert_eq!(location(none(), false, 8080), "http://a.test:8080/a/b?q");
         assert_eq!(location(none(), true, 443), "https://a.test/a/b?q");
         let moved = Redirect {

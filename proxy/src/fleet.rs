@@ -57,15 +57,20 @@ impl Fleet {
                 orders: receiver,
             };
             let alive = alive.clone();
-            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                if let Err(error) = worker::run(parts) {
-                    tracing::error!(worker = number, %error, "a worker could not start");
-                }
-                drop(alive);
-            })?;
+            std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    if let Err(error) = worker::run(parts) {
+                        tracing::error!(worker = number, %error, "a worker could not start");
+                    }
+                    drop(alive);
+                })?;
             workers.push(orders);
         }
-        Ok(Self { ports: Ports::new(options.bind, workers), ended })
+        Ok(Self {
+            ports: Ports::new(options.bind, workers),
+            ended,
+        })
     }
 
     /// Opens and closes ports as the snapshot says; those that cannot be opened are returned, with the reason.
@@ -77,7 +82,10 @@ impl Fleet {
     /// Closes all ports, tells clients to go elsewhere, and waits until running requests are done, or for `patience`.
     pub(crate) async fn drain(mut self, patience: Duration) {
         self.ports.tell(|| Order::Drain(patience));
-        if tokio::time::timeout(patience + GRACE, self.ended.recv()).await.is_err() {
+        if tokio::time::timeout(patience + GRACE, self.ended.recv())
+            .await
+            .is_err()
+        {
             tracing::warn!("a worker did not end in time");
         }
     }

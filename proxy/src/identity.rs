@@ -12,7 +12,9 @@ const X_ANONYMOUS_CONSUMER: HeaderName = HeaderName::from_static("x-anonymous-co
 
 /// Writes the identity headers. Whatever the client sent under these names is gone already.
 pub(crate) fn tell(caller: &Caller, headers: &mut HeaderMap) {
-    let Some(consumer) = &caller.consumer else { return };
+    let Some(consumer) = &caller.consumer else {
+        return;
+    };
     let mut put = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
             headers.insert(name, value);
@@ -27,6 +29,12 @@ pub(crate) fn tell(caller: &Caller, headers: &mut HeaderMap) {
     if caller.anonymous {
         put(X_ANONYMOUS_CONSUMER, Some(HeaderValue::from_static("true")));
     } else {
-        put(X_CREDENTIAL_IDENTIFIER, caller.credential.as_ref().and_then(plugins::directory::CredentialId::header));
+        put(
+            X_CREDENTIAL_IDENTIFIER,
+            caller
+                .credential
+                .as_ref()
+                .and_then(plugins::directory::CredentialId::header),
+        );
     }
 }

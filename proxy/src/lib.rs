@@ -60,22 +60,47 @@ pub enum Error {
 /// # Errors
 /// What is needed from the start is not there: the status address, the state folder, the log file, threads. Or all workers
 /// have ended, which they never should.
-pub async fn run(options: Options, source: Source, shutdown: CancellationToken) -> Result<(), Error> {
-    let count = options.workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+pub async fn run(
+    options: Options,
+    source: Source,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let count = options
+        .workers
+        .or_else(|| std::thread::available_parallelism().ok())
+        .map_or(1, NonZeroUsize::get);
     let metrics = Metrics::new(count);
     let status = Arc::new(Status::default());
     let (log, writer) = log::open(&options.access_log, &metrics)?;
     // Status and source go on while requests are being finished.
     let stop = CancellationToken::new();
     let _stopped = stop.clone().drop_guard();
-    admin::serve(options.status_address, Arc::clone(&status), Arc::clone(&metrics), stop.clone()).await?;
+    admin::serve(
+        options.status_address,
+        Arc::clone(&status),
+        Arc::clone(&metrics),
+        stop.clone(),
+    )
+    .await?;
     let mut started = source::start(&options, source, &metrics, &status, &stop)?;
     let fleet = Fleet::start(count, &options, &started.runtime, &metrics, &log);
-    let mut fleet = fleet.map_err(|source| Error::Start { what: "starting the workers".to_owned(), source })?;
+    let mut fleet = fleet.map_err(|source| Error::Start {
+        what: "starting the workers".to_owned(),
+        source,
+    })?;
     follow(&mut fleet, &mut started, shutdown.cancelled()).await?;
     status.drain();
-    tracing::info!("draining: no new connections after {:?}, the end after {:?}", options.drain_delay, options.drain_timeout);
-    follow(&mut fleet, &mut started, tokio::time::sleep(options.drain_delay)).await?;
+    tracing::info!(
+        "draining: no new connections after {:?}, the end after {:?}",
+        options.drain_delay,
+        options.drain_timeout
+    );
+    follow(
+        &mut fleet,
+        &mut started,
+        tokio::time::sleep(options.drain_delay),
+    )
+    .await?;
     fleet.drain(options.drain_timeout).await;
     drop(log);
     let closed = tokio::task::spawn_blocking(move || writer.close()).await;
@@ -86,7 +111,11 @@ pub async fn run(options: Options, source: Source, shutdown: CancellationToken) 
 }
 
 /// Opens and closes ports as snapshots come.
-async fn follow(fleet: &mut Fleet, started: &mut Started, until: impl Future<Output = ()>) -> Result<(), Error> {
+async fn follow(
+    fleet: &mut Fleet,
+    started: &mut Started,
+    until: impl Future<Output = ()>,
+) -> Result<(), Error> {
     tokio::pin!(until);
     loop {
         tokio::select! {

@@ -29,7 +29,12 @@ pub struct Limits {
     pub max_streams: u32,
 
     /// Idle connections kept per worker and endpoint
-    #[arg(long, env = "POSTERN_UPSTREAM_MAX_IDLE", value_name = "N", default_value_t = 256)]
+    #[arg(
+        long,
+        env = "POSTERN_UPSTREAM_MAX_IDLE",
+        value_name = "N",
+        default_value_t = 256
+    )]
     pub upstream_max_idle: u32,
 }
 
@@ -90,7 +95,9 @@ impl Default for Timeouts {
 
 /// "4096", "32KiB", "1MiB".
 fn size(text: &str) -> Result<u32, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
     let factor = match unit.trim() {
         "" | "B" => Some(1_u32),
@@ -101,7 +108,11 @@ fn size(text: &str) -> Result<u32, String> {
     factor
         .and_then(|factor| number.parse::<u32>().ok()?.checked_mul(factor))
         .filter(|bytes| (1..=64 << 20).contains(bytes))
-        .ok_or_else(|| format!("{text:?} is no size between 1 and 64MiB; write \"4096\", \"32KiB\" or \"1MiB\""))
+        .ok_or_else(|| {
+            format!(
+                "{text:?} is no size between 1 and 64MiB; write \"4096\", \"32KiB\" or \"1MiB\""
+            )
+        })
 }
 
 #[cfg(test)]
@@ -120,8 +131,14 @@ mod tests {
     #[test]
     fn the_defaults_of_the_flags_are_those_of_the_types() {
         let line = Line::parse_from(["postern"]);
-        assert_eq!(format!("{:?}", line.limits), format!("{:?}", Limits::default()));
-        assert_eq!(format!("{:?}", line.timeouts), format!("{:?}", Timeouts::default()));
+        assert_eq!(
+            format!("{:?}", line.limits),
+            format!("{:?}", Limits::default())
+        );
+        assert_eq!(
+            format!("{:?}", line.timeouts),
+            format!("{:?}", Timeouts::default())
+        );
     }
 
     #[test]

@@ -28,7 +28,11 @@ pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Respons
     let asker = asker(&head);
     let id = request_id(&head.headers, &conn.peer, &conn.worker.dice);
     let body = RequestBody::new(incoming, conn.worker.settings.timeouts.body_timeout);
-    let passage = Passage { conn: &conn, record: &mut visit.record, id: &id };
+    let passage = Passage {
+        conn: &conn,
+        record: &mut visit.record,
+        id: &id,
+    };
     let mut response = match passage.run(head, body).await {
         Ok(response) => response,
         Err(failure) => {
@@ -37,7 +41,9 @@ pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Respons
         }
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS && conn.state.stays_http() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     visit.record.status = response.status();
     response.body_mut().accompany(visit);
@@ -71,7 +77,11 @@ struct Route {
 }
 
 impl Passage<'_> {
-    async fn run(mut self, mut head: request::Parts, mut body: RequestBody) -> Result<Response<Body>, Failure> {
+    async fn run(
+        mut self,
+        mut head: request::Parts,
+        mut body: RequestBody,
+    ) -> Result<Response<Body>, Failure> {
         let worker = &self.conn.worker;
         let admitted = admit(&mut head, &self.conn.peer, &worker.settings.limits);
         self.describe(&head);
@@ -84,23 +94,34 @@ impl Passage<'_> {
         }
         let deadline = rule.request_timeout.map(|timeout| Instant::now() + timeout);
         if let Some(redirect) = &rule.redirect {
-            self.authorize(&rule.redirect_chain, &admitted, &mut head, &mut body).await?;
+            self.authorize(&rule.redirect_chain, &admitted, &mut head, &mut body)
+                .await?;
             return self.redirect(redirect, &route, &head, &admitted);
         }
         let backend = self.choose(&rule)?;
-        let caller = self.authorize(&backend.chain, &admitted, &mut head, &mut body).await?;
-        let upstream = backend.upstream.as_ref().ok_or(Failure::NoBackend("the route's backend is not valid"))?;
+        let caller = self
+            .authorize(&backend.chain, &admitted, &mut head, &mut body)
+            .await?;
+        let upstream = backend
+            .upstream
+            .as_ref()
+            .ok_or(Failure::NoBackend("the route's backend is not valid"))?;
         if upstream.missing {
             return Err(Failure::NoBackend("the route's Service does not exist"));
         }
-        self.conn.peer.tell(&mut head.headers, &worker.settings.trusted_proxies);
+        self.conn
+            .peer
+            .tell(&mut head.headers, &worker.settings.trusted_proxies);
         head.headers.insert(X_REQUEST_ID, self.id.header());
         identity::tell(&caller, &mut head.headers);
         filters::apply(&rule.request_filters, &mut head, route.prefix_len)?;
         filters::apply(&backend.request_filters, &mut head, route.prefix_len)?;
         // A change of protocol comes instead of a body, never beside one.
         let upgrade = admitted.upgrade.filter(|_| body.progress().is_none());
-        let client = upgrade.is_some().then(|| head.extensions.remove::<OnUpgrade>()).flatten();
+        let client = upgrade
+            .is_some()
+            .then(|| head.extensions.remove::<OnUpgrade>())
+            .flatten();
         let response_due = match rule.backend_timeout.map(|timeout| Instant::now() + timeout) {
             Some(due) => Some(deadline.map_or(due, |deadline| deadline.min(due))),
             None => deadline,
@@ -130,7 +151,9 @@ impl Passage<'_> {
             target: head.uri.path_and_query().cloned(),
             host: head.headers.get(HOST).cloned(),
             request_id: Some(self.id.header()),
-            client: conn.peer.client(&head.headers, &conn.worker.settings.trusted_proxies),
+            client: conn
+                .peer
+                .client(&head.headers, &conn.worker.settings.trusted_proxies),
             user_agent: head.headers.get(USER_AGENT).cloned(),
             port: conn.peer.port,
             tls: conn.peer.tls,
@@ -140,7 +163,10 @@ impl Passage<'_> {
     fn route(&self, head: &request::Parts, admitted: &Admitted) -> Result<Route, Failure> {
         let host = host_of(head, admitted)?;
         self.conn.worker.with_runtime(|runtime| {
-            let port = runtime.ports.get(&self.conn.peer.port).ok_or(Failure::NoRoute)?;
+            let port = runtime
+                .ports
+                .get(&self.conn.peer.port)
+                .ok_or(Failure::NoRoute)?;
             if let Some(sni) = self.conn.sni.as_deref().filter(|sni| *sni != host) {
                 self.check_listener(port, sni, host, &runtime.version)?;
             }
@@ -152,14 +178,27 @@ impl Passage<'_> {
                 headers: &head.headers,
             };
             let found = port.find(&request).ok_or(Failure::NoRoute)?;
-            Ok(Route { rule: Arc::clone(found.rule), prefix_len: found.prefix_len, public_port: port.public_port })
+            Ok(Route {
+                rule: Arc::clone(found.rule),
+                prefix_len: found.prefix_len,
+                public_port: port.public_port,
+            })
         })
     }
 
     /// A connection serves the hosts of one listener: the one that the handshake named.
-    fn check_listener(&self, port: &runtime::Port, sni: &str, host: &str, version: &Arc<str>) -> Result<(), Failure> {
+    fn check_listener(
+        &self,
+        port: &runtime::Port,
+        sni: &str,
+        host: &str,
+        version: &Arc<str>,
+    ) -> Result<(), Failure> {
         let mut also = self.conn.also.borrow_mut();
-        if also.as_ref().is_some_and(|(known, of)| **known == *host && of == version) {
+        if also
+            .as_ref()
+            .is_some_and(|(known, of)| **known == *host && of == version)
+        {
             return Ok(());
         }
         if port.listener(sni) != port.listener(host) {
@@ -206,7 +245,11 @@ impl Passage<'_> {
         if chain.plugins.is_empty() {
             // No plugin says which of them counts, and upstreams differ.
             let several = Failure::BadRequest("more than one Authorization");
-            return if admitted.several_authorizations { Err(several) } else { Ok(caller) };
+            return if admitted.several_authorizations {
+                Err(several)
+            } else {
+                Ok(caller)
+            };
         }
         let mut own: Option<Vec<Option<Arc<ChainPlugin>>>> = None;
         for plugin in &chain.plugins {
@@ -229,9 +272,15 @@ impl Passage<'_> {
     }
 
     fn plugins_of(&self, caller: &Caller) -> Vec<Option<Arc<ChainPlugin>>> {
-        let Some(consumer) = &caller.consumer else { return Vec::new() };
+        let Some(consumer) = &caller.consumer else {
+            return Vec::new();
+        };
         self.conn.worker.with_runtime(|runtime| {
-            runtime.plugins_of(consumer).into_iter().map(|plugin| plugin.map(Arc::clone)).collect()
+            runtime
+                .plugins_of(consumer)
+                .into_iter()
+                .map(|plugin| plugin.map(Arc::clone))
+                .collect()
         })
     }
 
@@ -252,7 +301,13 @@ impl Passage<'_> {
             }
         };
         let directory = &worker.directory;
-        let mut exchange = Exchange { head, body, caller, directory, now: clock::unix() };
+        let mut exchange = Exchange {
+            head,
+            body,
+            caller,
+            directory,
+            now: clock::unix(),
+        };
         let verdict = handler.request(&mut exchange).await;
         let (reason, passed) = match &verdict {
             Verdict::Continue(reason) => (*reason, true),
@@ -313,10 +368,17 @@ impl Passage<'_> {
         let (mut head, incoming) = response.into_parts();
         head.version = Version::HTTP_11;
         strip(&mut head.headers);
-        for edit in backend.response_filters.iter().chain(&rule.response_filters) {
+        for edit in backend
+            .response_filters
+            .iter()
+            .chain(&rule.response_filters)
+        {
             filters::apply_headers(edit, &mut head.headers);
         }
-        Ok(Response::from_parts(head, Body::upstream(incoming, lease, deadline)))
+        Ok(Response::from_parts(
+            head,
+            Body::upstream(incoming, lease, deadline),
+        ))
     }
 }
 
@@ -340,5 +402,6 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 fn is_hop(name: &HeaderName) -> bool {
-    matches!(*name, TRANSFER_ENCODING | TE | UPGRADE) || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    matches!(*name, TRANSFER_ENCODING | TE | UPGRADE)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }

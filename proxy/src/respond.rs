@@ -129,7 +129,10 @@ impl Failure {
 
     /// Whether what follows on the same connection cannot be told from this request.
     const fn closes(&self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::BadBody | Self::BodyTimeout)
+        matches!(
+            self,
+            Self::BadRequest(_) | Self::BadBody | Self::BodyTimeout
+        )
     }
 }
 
@@ -141,7 +144,11 @@ pub(crate) struct Asker {
 }
 
 /// Answers in the gateway's own name.
-pub(crate) fn answer(failure: &Failure, asker: Asker, request_id: Option<&RequestId>) -> Response<Body> {
+pub(crate) fn answer(
+    failure: &Failure,
+    asker: Asker,
+    request_id: Option<&RequestId>,
+) -> Response<Body> {
     let mut response = if asker.grpc {
         grpc(failure)
     } else {
@@ -154,11 +161,16 @@ pub(crate) fn answer(failure: &Failure, asker: Asker, request_id: Option<&Reques
     if let Some(id) = request_id {
         headers.insert(X_REQUEST_ID, id.header());
     }
-    if let Failure::Refused(Refusal { challenge: Some(challenge), .. }) = failure {
+    if let Failure::Refused(Refusal {
+        challenge: Some(challenge),
+        ..
+    }) = failure
+    {
         headers.insert(WWW_AUTHENTICATE, challenge.clone());
     }
     if let Failure::MethodNotAllowed = failure {
-        const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        const ALLOW: HeaderValue =
+            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         headers.insert(http::header::ALLOW, ALLOW);
     }
     if failure.closes() && asker.http1 {
@@ -168,10 +180,16 @@ pub(crate) fn answer(failure: &Failure, asker: Asker, request_id: Option<&Reques
 }
 
 /// A redirect of a route.
-pub(crate) fn redirect(status: StatusCode, location: HeaderValue, request_id: Option<&RequestId>) -> Response<Body> {
+pub(crate) fn redirect(
+    status: StatusCode,
+    location: HeaderValue,
+    request_id: Option<&RequestId>,
+) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    response.headers_mut().insert(http::header::LOCATION, location);
+    response
+        .headers_mut()
+        .insert(http::header::LOCATION, location);
     if let Some(id) = request_id {
         response.headers_mut().insert(X_REQUEST_ID, id.header());
     }
@@ -181,7 +199,10 @@ pub(crate) fn redirect(status: StatusCode, location: HeaderValue, request_id: Op
 /// Whether a gRPC client asks: it reads statuses from `grpc-status` only.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
-        value.as_bytes().get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
+        value
+            .as_bytes()
+            .get(..16)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
     })
 }
 
@@ -201,7 +222,9 @@ const fn grpc_status(failure: &Failure) -> &'static str {
     const DEADLINE_EXCEEDED: &str = "4";
     match failure {
         Failure::NoRoute => "12",
-        Failure::ConnectTimeout | Failure::ResponseTimeout | Failure::BodyTimeout => DEADLINE_EXCEEDED,
+        Failure::ConnectTimeout | Failure::ResponseTimeout | Failure::BodyTimeout => {
+            DEADLINE_EXCEEDED
+        }
         _ => match failure.status().as_u16() {
             401 => "16",
             403 => "7",
@@ -249,11 +272,18 @@ mod tests {
     #[test]
     fn a_refusal_challenges_and_names_the_request() {
         let id = RequestId::Theirs(HeaderValue::from_static("abc"));
-        let response = answer(&refused(StatusCode::UNAUTHORIZED), Asker::default(), Some(&id));
+        let response = answer(
+            &refused(StatusCode::UNAUTHORIZED),
+            Asker::default(),
+            Some(&id),
+        );
         assert_eq!(response.status(), 401);
         assert_eq!(response.headers()[WWW_AUTHENTICATE], "Key");
         assert_eq!(response.headers()[X_REQUEST_ID], "abc");
-        assert_eq!(response.headers()[CONTENT_TYPE], "application/json; charset=utf-8");
+        assert_eq!(
+            response.headers()[CONTENT_TYPE],
+            "application/json; charset=utf-8"
+        );
         assert!(!response.headers().contains_key(CONNECTION));
     }
 
@@ -269,7 +299,14 @@ mod tests {
             (Failure::Incomplete("".into()), "13"),
             (refused(StatusCode::PAYLOAD_TOO_LARGE), "8"),
         ] {
-            let response = answer(&failure, Asker { grpc: true, http1: false }, None);
+            let response = answer(
+                &failure,
+                Asker {
+                    grpc: true,
+                    http1: false,
+                },
+                None,
+            );
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()[GRPC_STATUS], code, "{failure:?}");
         }
@@ -283,7 +320,13 @@ mod tests {
 
     #[test]
     fn ambiguous_requests_end_the_connection() {
-        let asker = Asker { grpc: false, http1: true };
-        assert_eq!(answer(&Failure::BadRequest("x"), asker, None).headers()[CONNECTION], "close");
+        let asker = Asker {
+            grpc: false,
+            http1: true,
+        };
+        assert_eq!(
+            answer(&Failure::BadRequest("x"), asker, None).headers()[CONNECTION],
+            "close"
+        );
     }
 }

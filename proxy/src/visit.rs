@@ -27,7 +27,11 @@ impl Visit {
         record.status = StatusCode::from_u16(GONE).unwrap_or(StatusCode::BAD_REQUEST);
         let number = conn.next.get();
         conn.next.set(number.wrapping_add(1));
-        Self { record, conn: Rc::clone(conn), number }
+        Self {
+            record,
+            conn: Rc::clone(conn),
+            number,
+        }
     }
 
     /// A piece of the response, so many bytes, is to be taken by the client, who may let it wait.

@@ -41,7 +41,10 @@ pub(crate) struct Parts {
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Accept connections for this port.
-    Open { port: u16, socket: std::net::TcpListener },
+    Open {
+        port: u16,
+        socket: std::net::TcpListener,
+    },
     /// No longer accept connections for this port; those that are open are told to go when they can.
     Close { port: u16 },
     /// Close all listeners and tell all connections to go; then end, at the latest after this time.
@@ -142,7 +145,9 @@ impl Worker {
 
 /// Runs a worker on the calling thread until it has been drained.
 pub(crate) fn run(parts: Parts) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let worker = Rc::new(Worker::new(&parts));
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, worker.run(parts.orders));

@@ -29,7 +29,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(ip: IpAddr, trusted: &[IpNet], tls: bool, port: u16, public_port: u16) -> Self {
+    pub(crate) fn new(
+        ip: IpAddr,
+        trusted: &[IpNet],
+        tls: bool,
+        port: u16,
+        public_port: u16,
+    ) -> Self {
         let ip = ip.to_canonical();
         Self {
             ip,
@@ -88,19 +94,35 @@ impl Peer {
             chain.extend_from_slice(b", ");
         }
         chain.extend_from_slice(self.ip_header.as_bytes());
-        let chain = HeaderValue::from_maybe_shared(Bytes::from(chain)).unwrap_or_else(|_| self.ip_header.clone());
+        let chain = HeaderValue::from_maybe_shared(Bytes::from(chain))
+            .unwrap_or_else(|_| self.ip_header.clone());
         headers.insert(X_FORWARDED_FOR, chain);
-        keep_or(headers, X_FORWARDED_PROTO, |value| matches!(value, b"http" | b"https"), self.proto());
-        let is_port = |value: &[u8]| std::str::from_utf8(value).is_ok_and(|text| text.parse::<u16>().is_ok());
+        keep_or(
+            headers,
+            X_FORWARDED_PROTO,
+            |value| matches!(value, b"http" | b"https"),
+            self.proto(),
+        );
+        let is_port =
+            |value: &[u8]| std::str::from_utf8(value).is_ok_and(|text| text.parse::<u16>().is_ok());
         keep_or(headers, X_FORWARDED_PORT, is_port, self.port_header.clone());
         if let Some(host) = host {
-            keep_or(headers, X_FORWARDED_HOST, |value| super::host::Host::parse(value).is_some(), host);
+            keep_or(
+                headers,
+                X_FORWARDED_HOST,
+                |value| super::host::Host::parse(value).is_some(),
+                host,
+            );
         }
     }
 
     /// Whether the client uses https, as far as those that are believed say.
     pub(crate) fn is_https(&self, headers: &HeaderMap) -> bool {
-        let told = if self.trusted { headers.get(X_FORWARDED_PROTO) } else { None };
+        let told = if self.trusted {
+            headers.get(X_FORWARDED_PROTO)
+        } else {
+            None
+        };
         match told.map(HeaderValue::as_bytes) {
             Some(b"https") => true,
             Some(b"http") => false,
@@ -114,7 +136,12 @@ impl Peer {
 }
 
 /// Leaves one sane value in place, or puts ours.
-fn keep_or(headers: &mut HeaderMap, name: HeaderName, sane: impl Fn(&[u8]) -> bool, ours: HeaderValue) {
+fn keep_or(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    sane: impl Fn(&[u8]) -> bool,
+    ours: HeaderValue,
+) {
     let mut lines = headers.get_all(&name).iter();
     let keep = matches!((lines.next(), lines.next()), (Some(only), None) if sane(only.as_bytes()));
     if !keep {
@@ -131,7 +158,11 @@ fn address(item: &[u8]) -> Option<IpAddr> {
     let item = std::str::from_utf8(item.trim_ascii()).ok()?;
     item.parse::<IpAddr>()
         .ok()
-        .or_else(|| item.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+        .or_else(|| {
+            item.parse::<std::net::SocketAddr>()
+                .ok()
+                .map(|socket| socket.ip())
+        })
         .or_else(|| item.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
         .map(|ip| ip.to_canonical())
 }
@@ -153,7 +184,10 @@ mod tests {
     }
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+        lines
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect()
     }
 
     #[test]
@@ -170,14 +204,24 @@ mod tests {
             ("10.0.0.1", "::ffff:1.1.1.1, 10.3.3.3", "1.1.1.1"),
         ] {
             let headers = headers(&[("x-forwarded-for", chain)]);
-            assert_eq!(peer(from).client(&headers, &networks()).to_string(), client, "{from} {chain}");
+            assert_eq!(
+                peer(from).client(&headers, &networks()).to_string(),
+                client,
+                "{from} {chain}"
+            );
         }
     }
 
     #[test]
     fn several_lines_are_one_list() {
-        let lines = headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "1.1.1.1")]);
-        assert_eq!(peer("10.0.0.1").client(&lines, &networks()).to_string(), "1.1.1.1");
+        let lines = headers(&[
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "1.1.1.1"),
+        ]);
+        assert_eq!(
+            peer("10.0.0.1").client(&lines, &networks()).to_string(),
+            "1.1.1.1"
+        );
     }
 
     #[test]

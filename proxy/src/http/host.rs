@@ -17,7 +17,10 @@ impl<'a> Host<'a> {
         let text = std::str::from_utf8(text).ok()?;
         let (name, port) = split_port(text)?;
         if name.starts_with('[') {
-            return Some(Self { name: lower(name), port });
+            return Some(Self {
+                name: lower(name),
+                port,
+            });
         }
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.is_empty() || name.len() > 253 {
@@ -25,13 +28,19 @@ impl<'a> Host<'a> {
         }
         let mut previous = b'.';
         for byte in name.bytes() {
-            let fine = byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || (byte == b'.' && previous != b'.');
+            let fine = byte.is_ascii_alphanumeric()
+                || byte == b'-'
+                || byte == b'_'
+                || (byte == b'.' && previous != b'.');
             if !fine {
                 return None;
             }
             previous = byte;
         }
-        (previous != b'.').then(|| Self { name: lower(name), port })
+        (previous != b'.').then(|| Self {
+            name: lower(name),
+            port,
+        })
     }
 
     /// Whether `given` is this host's canonical spelling, with or without a port.
@@ -79,7 +88,11 @@ fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
     // RFC 3986 allows an empty port; it means none.
     match port {
         Some("") | None => Some((name, None)),
-        Some(port) if port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok() => {
+        Some(port)
+            if port.len() <= 5
+                && port.bytes().all(|b| b.is_ascii_digit())
+                && port.parse::<u16>().is_ok() =>
+        {
             Some((name, Some(port)))
         }
         Some(_) => None,
@@ -96,7 +109,13 @@ mod tests {
 
     #[test]
     fn every_spelling_has_one_form() {
-        for text in ["api.shop.test", "API.Shop.TEST", "api.shop.test.", "api.shop.test:8000", "Api.shop.test.:80"] {
+        for text in [
+            "api.shop.test",
+            "API.Shop.TEST",
+            "api.shop.test.",
+            "api.shop.test:8000",
+            "Api.shop.test.:80",
+        ] {
             assert_eq!(name(text).as_deref(), Some("api.shop.test"), "{text}");
         }
         assert_eq!(name("[::1]:80").as_deref(), Some("[::1]"));
@@ -106,8 +125,29 @@ mod tests {
     #[test]
     fn what_is_no_host_is_refused() {
         for text in [
-            "", ".", "a@b", "a b", "a/b", "a\\b", "a..b", ".a", "a:b", "a:80:80", "a:99999", "a:+80", "é.test", "a%00",
-            "[::1", "[::1]x", "[zz]", "a#b", "a?b", "a,b", "[::1]@b", "a..", "user:pw@host",
+            "",
+            ".",
+            "a@b",
+            "a b",
+            "a/b",
+            "a\\b",
+            "a..b",
+            ".a",
+            "a:b",
+            "a:80:80",
+            "a:99999",
+            "a:+80",
+            "é.test",
+            "a%00",
+            "[::1",
+            "[::1]x",
+            "[zz]",
+            "a#b",
+            "a?b",
+            "a,b",
+            "[::1]@b",
+            "a..",
+            "user:pw@host",
         ] {
             assert_eq!(name(text), None, "{text}");
         }
@@ -115,7 +155,13 @@ mod tests {
 
     #[test]
     fn a_canonical_spelling_is_recognised() {
-        for (text, same) in [("a.b", true), ("a.b:80", true), ("A.b", false), ("a.b.", false), ("a.b:", false)] {
+        for (text, same) in [
+            ("a.b", true),
+            ("a.b:80", true),
+            ("A.b", false),
+            ("a.b.", false),
+            ("a.b:", false),
+        ] {
             let host = Host::parse(text.as_bytes()).unwrap();
             assert_eq!(host.is_spelled(text.as_bytes()), same, "{text}");
         }

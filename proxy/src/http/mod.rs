@@ -69,7 +69,9 @@ impl Survey {
                 Class::Upgrade => survey.upgrade = true,
                 Class::Expect => survey.expect = true,
                 Class::Forwarding if peer.trusted && name.as_str().starts_with("x-forwarded-") => {}
-                Class::Identity | Class::Hop | Class::Forwarding => survey.remove.push(name.clone()),
+                Class::Identity | Class::Hop | Class::Forwarding => {
+                    survey.remove.push(name.clone())
+                }
             }
         }
         survey
@@ -94,11 +96,18 @@ pub(crate) fn request_id(headers: &HeaderMap, peer: &Peer, dice: &Dice) -> Reque
 
 /// The form that answers to this request have.
 pub(crate) fn asker(parts: &request::Parts) -> Asker {
-    Asker { grpc: is_grpc(&parts.headers), http1: parts.version < Version::HTTP_2 }
+    Asker {
+        grpc: is_grpc(&parts.headers),
+        http1: parts.version < Version::HTTP_2,
+    }
 }
 
 /// Makes a request fit to be served, or says why it is not.
-pub(crate) fn admit(parts: &mut request::Parts, peer: &Peer, limits: &Limits) -> Result<Admitted, Failure> {
+pub(crate) fn admit(
+    parts: &mut request::Parts,
+    peer: &Peer,
+    limits: &Limits,
+) -> Result<Admitted, Failure> {
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(Failure::MethodNotAllowed);
     }
@@ -122,8 +131,12 @@ pub(crate) fn admit(parts: &mut request::Parts, peer: &Peer, limits: &Limits) ->
 
 /// One way to find the end of the body.
 fn framing(survey: &Survey, version: Version) -> Result<(), Failure> {
-    if survey.encodings > 0 && (survey.lengths > 0 || survey.encodings > 1 || version != Version::HTTP_11) {
-        return Err(Failure::BadRequest("the length of the request's body is ambiguous"));
+    if survey.encodings > 0
+        && (survey.lengths > 0 || survey.encodings > 1 || version != Version::HTTP_11)
+    {
+        return Err(Failure::BadRequest(
+            "the length of the request's body is ambiguous",
+        ));
     }
     if survey.lengths > 1 {
         return Err(Failure::BadRequest("more than one Content-Length"));
@@ -134,7 +147,10 @@ fn framing(survey: &Survey, version: Version) -> Result<(), Failure> {
 /// 100-continue is answered when the body is first asked for, which is after every plugin.
 fn expectation(survey: &Survey, headers: &mut HeaderMap) -> Result<(), Failure> {
     if survey.expect {
-        let met = headers.get_all(http::header::EXPECT).iter().all(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let met = headers
+            .get_all(http::header::EXPECT)
+            .iter()
+            .all(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         headers.remove(http::header::EXPECT);
         if !met {
             return Err(Failure::Expectation);
@@ -144,7 +160,10 @@ fn expectation(survey: &Survey, headers: &mut HeaderMap) -> Result<(), Failure> 
 }
 
 /// Leaves the canonical path and the query in the target; what else it named is returned.
-fn target(parts: &mut request::Parts, limits: &Limits) -> Result<Option<http::uri::Authority>, Failure> {
+fn target(
+    parts: &mut request::Parts,
+    limits: &Limits,
+) -> Result<Option<http::uri::Authority>, Failure> {
     let path_and_query = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
     if path_and_query.len() > limits.max_uri_bytes as usize {
         return Err(Failure::UriTooLong);
@@ -152,7 +171,8 @@ fn target(parts: &mut request::Parts, limits: &Limits) -> Result<Option<http::ur
     if parts.uri.query().is_some_and(|query| !query.is_ascii()) {
         return Err(Failure::BadRequest(path::BadPath::Raw.message()));
     }
-    let canonical = path::canonical(parts.uri.path()).map_err(|bad| Failure::BadRequest(bad.message()))?;
+    let canonical =
+        path::canonical(parts.uri.path()).map_err(|bad| Failure::BadRequest(bad.message()))?;
     let authority = parts.uri.authority().is_some();
     if canonical.is_none() && !authority {
         return Ok(None);
@@ -160,7 +180,9 @@ fn target(parts: &mut request::Parts, limits: &Limits) -> Result<Option<http::ur
     let unfit = |_| Failure::BadRequest("the request target is not valid");
     let old = std::mem::take(&mut parts.uri).into_parts();
     let path_and_query = match canonical {
-        None => old.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")),
+        None => old
+            .path_and_query
+            .unwrap_or_else(|| PathAndQuery::from_static("/")),
         Some(mut path) => {
             if let Some(query) = old.path_and_query.as_ref().and_then(PathAndQuery::query) {
                 path.push('?');
@@ -188,7 +210,11 @@ fn host(
         (None, Some(given)) => given.as_bytes(),
         (Some(authority), given) => {
             // HTTP/1.1 says which one wins; in HTTP/2 both must be the same.
-            let contradicts = |host: &HeaderValue| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
+            let contradicts = |host: &HeaderValue| {
+                !host
+                    .as_bytes()
+                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
+            };
             if parts.version == Version::HTTP_2 && given.is_some_and(contradicts) {
                 return Err(Failure::BadRequest("the Host contradicts the authority"));
             }
@@ -198,7 +224,8 @@ fn host(
     let host = Host::parse(named).ok_or(Failure::BadRequest("the Host is not valid"))?;
     let len = host.name.len();
     if !given.is_some_and(|given| host.is_spelled(given.as_bytes())) {
-        let spelled = HeaderValue::try_from(host.spell()).map_err(|_| Failure::BadRequest("the Host is not valid"))?;
+        let spelled = HeaderValue::try_from(host.spell())
+            .map_err(|_| Failure::BadRequest("the Host is not valid"))?;
         parts.headers.insert(HOST, spelled);
     }
     Ok(len)
@@ -206,23 +233,35 @@ fn host(
 
 /// The protocol that the client may change to; never to HTTP/2, whose requests nobody would look at.
 fn upgrade(survey: &Survey, parts: &request::Parts) -> Option<HeaderValue> {
-    if !survey.upgrade || parts.version != Version::HTTP_11 || !names_token(&parts.headers, &CONNECTION, b"upgrade") {
+    if !survey.upgrade
+        || parts.version != Version::HTTP_11
+        || !names_token(&parts.headers, &CONNECTION, b"upgrade")
+    {
         return None;
     }
     let mut lines = parts.headers.get_all(UPGRADE).iter();
     let only = lines.next()?;
     let protocol = only.as_bytes().trim_ascii();
     let one = lines.next().is_none() && !protocol.is_empty() && !protocol.contains(&b',');
-    let tunnels_http = protocol.len() >= 2 && protocol.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2"));
-    let http = protocol.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"http"));
-    let tls = protocol.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"tls"));
+    let tunnels_http = protocol.len() >= 2
+        && protocol
+            .get(..2)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"h2"));
+    let http = protocol
+        .get(..4)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"http"));
+    let tls = protocol
+        .get(..3)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"tls"));
     (one && !tunnels_http && !http && !tls).then(|| only.clone())
 }
 
 /// Whether a list header contains a token.
 pub(crate) fn names_token(headers: &HeaderMap, name: &HeaderName, token: &[u8]) -> bool {
     headers.get_all(name).iter().any(|line| {
-        line.as_bytes().split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+        line.as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
     })
 }
 
@@ -266,7 +305,11 @@ pub(crate) fn remove_named(headers: &mut HeaderMap) {
     ];
     let mut named = Vec::new();
     for line in headers.get_all(CONNECTION) {
-        for item in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        for item in line
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+        {
             if !KEPT.iter().any(|kept| item.eq_ignore_ascii_case(kept))
                 && let Ok(name) = HeaderName::from_bytes(item)
             {
@@ -282,9 +325,16 @@ pub(crate) fn remove_named(headers: &mut HeaderMap) {
 /// Version 00 of the W3C trace context, or a later one that begins like it.
 fn is_traceparent(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
-    let hex = |part: &[u8]| part.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
+    let hex = |part: &[u8]| {
+        part.iter()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
+    };
     let mut fields = bytes.split(|byte| *byte == b'-');
-    let mut field = |len: usize| fields.next().is_some_and(|part| part.len() == len && hex(part));
+    let mut field = |len: usize| {
+        fields
+            .next()
+            .is_some_and(|part| part.len() == len && hex(part))
+    };
     bytes.len() >= 55 && field(2) && field(32) && field(16) && field(2) && !bytes.starts_with(b"ff")
 }
 

@@ -28,7 +28,9 @@ pub(crate) enum Class {
 /// What becomes of a header of this name.
 pub(crate) fn classify(name: &HeaderName) -> Class {
     let name = name.as_str();
-    let Some(first) = name.as_bytes().first() else { return Class::Other };
+    let Some(first) = name.as_bytes().first() else {
+        return Class::Other;
+    };
     if !is_plain(name) {
         return look_alike(name);
     }
@@ -47,7 +49,12 @@ pub(crate) fn classify(name: &HeaderName) -> Class {
         b'u' if name == "upgrade" => Class::Upgrade,
         b'e' if name == "expect" => Class::Expect,
         b'k' if name == "keep-alive" => Class::Hop,
-        b'p' if name == "proxy-connection" || name == "proxy-authorization" || name == "proxy-authenticate" => Class::Hop,
+        b'p' if name == "proxy-connection"
+            || name == "proxy-authorization"
+            || name == "proxy-authenticate" =>
+        {
+            Class::Hop
+        }
         b'f' if name == "forwarded" => Class::Forwarding,
         b'a' if name == "authorization" => Class::Authorization,
         _ => Class::Other,
@@ -72,15 +79,23 @@ fn extension(name: &str) -> Class {
 }
 
 fn is_plain(name: &str) -> bool {
-    name.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric())
+    name.bytes()
+        .all(|byte| byte == b'-' || byte.is_ascii_alphanumeric())
 }
 
 /// CGI, WSGI, PHP and others fold whatever is no letter or digit into one character: a name that would become the name of
 /// a header that we vouch for, or that frames the message, is dropped.
 fn look_alike(name: &str) -> Class {
-    let folded: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let folded: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
     match folded.as_str() {
-        "content-length" | "transfer-encoding" | "http2-settings" | "proxy-connection" | "proxy-authorization"
+        "content-length"
+        | "transfer-encoding"
+        | "http2-settings"
+        | "proxy-connection"
+        | "proxy-authorization"
         | "keep-alive" => Class::Hop,
         folded => match extension(folded) {
             Class::Other => Class::Other,
@@ -121,7 +136,11 @@ mod tests {
                         }
                     }
                     let spelling: String = spelling.into_iter().collect();
-                    for spelling in [spelling.to_ascii_lowercase(), spelling.to_ascii_uppercase(), spelling] {
+                    for spelling in [
+                        spelling.to_ascii_lowercase(),
+                        spelling.to_ascii_uppercase(),
+                        spelling,
+                    ] {
                         assert_eq!(class(&spelling), Class::Identity, "{spelling}");
                     }
                 }
@@ -131,19 +150,39 @@ mod tests {
 
     #[test]
     fn look_alikes_of_forwarding_headers_are_never_believed() {
-        for name in ["x_forwarded_for", "x-forwarded_proto", "x_real_ip", "X_Request_Id", "x_forwarded-prefix"] {
+        for name in [
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "x_real_ip",
+            "X_Request_Id",
+            "x_forwarded-prefix",
+        ] {
             assert_eq!(class(name), Class::Identity, "{name}");
         }
         assert_eq!(class("content_length"), Class::Hop);
         assert_eq!(class("transfer_encoding"), Class::Hop);
-        for name in ["x-forwarded-for", "x-forwarded-uri", "x-forwarded-method", "forwarded", "x-real-ip"] {
+        for name in [
+            "x-forwarded-for",
+            "x-forwarded-uri",
+            "x-forwarded-method",
+            "forwarded",
+            "x-real-ip",
+        ] {
             assert_eq!(class(name), Class::Forwarding, "{name}");
         }
     }
 
     #[test]
     fn others_pass() {
-        for name in ["accept", "x-api_key", "my_header", "cookie", "x-consumer", "x-consumer-id-2", "user-agent"] {
+        for name in [
+            "accept",
+            "x-api_key",
+            "my_header",
+            "cookie",
+            "x-consumer",
+            "x-consumer-id-2",
+            "user-agent",
+        ] {
             assert_eq!(class(name), Class::Other, "{name}");
         }
     }

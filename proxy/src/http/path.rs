@@ -58,14 +58,17 @@ const fn classes() -> [u8; 256] {
     while byte < 128 {
         #[expect(clippy::cast_possible_truncation, reason = "below 128")]
         let b = byte as u8;
-        #[expect(clippy::indexing_slicing, reason = "below 256, and evaluated by the compiler")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "below 256, and evaluated by the compiler"
+        )]
         {
             table[byte] = match b {
                 b'/' => SLASH,
                 b'.' => DOT,
                 b'%' => PERCENT,
-                b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':'
-                | b'@' => PLAIN,
+                b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
+                | b',' | b';' | b'=' | b':' | b'@' => PLAIN,
                 _ if b.is_ascii_alphanumeric() => PLAIN,
                 b'\\' | 0..=0x20 | 0x7f => 0,
                 _ => ENCODE,
@@ -129,7 +132,9 @@ fn rebuild(bytes: &[u8]) -> Result<String, BadPath> {
                 }
             }
             Some(b'%') => {
-                let (Some(high), Some(low)) = (rest.next().and_then(hex), rest.next().and_then(hex)) else {
+                let (Some(high), Some(low)) =
+                    (rest.next().and_then(hex), rest.next().and_then(hex))
+                else {
                     return Err(BadPath::BadEscape);
                 };
                 decoded(&mut out, high << 4 | low)?;
@@ -170,9 +175,13 @@ fn decoded(out: &mut Vec<u8>, byte: u8) -> Result<(), BadPath> {
 /// Closes the segment from `start` on: dot segments are resolved, an empty one vanishes.
 fn end_segment(out: &mut Vec<u8>, start: &mut usize, last: bool) -> Result<(), BadPath> {
     let segment = out.get(*start..).unwrap_or_default();
-    let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+    let name = segment
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default();
     // An escaped semicolon counts too: some upstreams decode before they look for parameters.
-    let name = memchr::memmem::find(name, b"%3B").map_or(name, |at| name.get(..at).unwrap_or_default());
+    let name =
+        memchr::memmem::find(name, b"%3B").map_or(name, |at| name.get(..at).unwrap_or_default());
     let dots = match name {
         b"." => 1,
         b".." => 2,
@@ -193,7 +202,10 @@ fn end_segment(out: &mut Vec<u8>, start: &mut usize, last: bool) -> Result<(), B
             out.truncate(*start);
             // `out` ends with a slash; go back behind the one before it.
             let above = out.len().saturating_sub(1);
-            let parent = out.get(..above).and_then(|above| memchr::memrchr(b'/', above)).unwrap_or(0);
+            let parent = out
+                .get(..above)
+                .and_then(|above| memchr::memrchr(b'/', above))
+                .unwrap_or(0);
             out.truncate(parent + 1);
         }
     }
@@ -211,7 +223,13 @@ fn hex(byte: u8) -> Option<u8> {
 }
 
 fn escape(out: &mut Vec<u8>, byte: u8) {
-    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 };
+    let digit = |nibble: u8| {
+        if nibble < 10 {
+            b'0' + nibble
+        } else {
+            b'A' + nibble - 10
+        }
+    };
     out.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
 }
 
@@ -226,7 +244,14 @@ mod tests {
 
     #[test]
     fn canonical_paths_are_not_copied() {
-        for path in ["/", "/a", "/a/b/", "/a.b/c..d", "/a;v=1/b", "/x:y@z/!$&'()*+,=-_~"] {
+        for path in [
+            "/",
+            "/a",
+            "/a/b/",
+            "/a.b/c..d",
+            "/a;v=1/b",
+            "/x:y@z/!$&'()*+,=-_~",
+        ] {
             assert_eq!(canonical(path), Ok(None), "{path}");
         }
     }

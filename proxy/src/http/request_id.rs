@@ -16,7 +16,10 @@ pub(crate) struct Dice {
 impl Dice {
     pub(crate) fn new() -> Self {
         // Two `RandomState`s of one thread differ, those of two threads as well.
-        Self { state: Cell::new(RandomState::new().hash_one(0)), own: RandomState::new().hash_one(1) }
+        Self {
+            state: Cell::new(RandomState::new().hash_one(0)),
+            own: RandomState::new().hash_one(1),
+        }
     }
 
     /// SplitMix64.
@@ -41,7 +44,11 @@ impl Dice {
         for (at, digit) in text.iter_mut().enumerate() {
             let half = if at < 16 { high } else { low };
             let nibble = ((half >> (60 - (at % 16) * 4)) & 15) as u8;
-            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+            *digit = if nibble < 10 {
+                b'0' + nibble
+            } else {
+                b'a' + nibble - 10
+            };
         }
         RequestId::Own(text)
     }
@@ -68,7 +75,10 @@ impl RequestId {
 pub(crate) fn is_sane(id: &HeaderValue) -> bool {
     let bytes = id.as_bytes();
     (1..=128).contains(&bytes.len())
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'=' | b'+' | b'/' | b'@'))
+        && bytes.iter().all(|b| {
+            b.is_ascii_alphanumeric()
+                || matches!(b, b'-' | b'_' | b'.' | b':' | b'=' | b'+' | b'/' | b'@')
+        })
 }
 
 #[cfg(test)]
@@ -79,7 +89,9 @@ mod tests {
     #[test]
     fn ids_differ() {
         let (a, b) = (Dice::new(), Dice::new());
-        let ids: HashSet<_> = (0..1000).flat_map(|_| [a.request_id().header(), b.request_id().header()]).collect();
+        let ids: HashSet<_> = (0..1000)
+            .flat_map(|_| [a.request_id().header(), b.request_id().header()])
+            .collect();
         assert_eq!(ids.len(), 2000);
         assert!(ids.iter().all(|id| id.len() == 32 && is_sane(id)));
     }

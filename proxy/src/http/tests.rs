@@ -105,12 +105,25 @@ fn headers_of_the_connection_stay_behind() {
 
 #[test]
 fn nobody_upgrades_to_http() {
-    for (protocol, allowed) in
-        [("websocket", true), ("h2c", false), ("H2C", false), ("HTTP/2.0", false), ("TLS/1.0", false), ("a, h2c", false)]
-    {
-        let lines = [("host", "a.test"), ("connection", "Upgrade"), ("upgrade", protocol)];
+    for (protocol, allowed) in [
+        ("websocket", true),
+        ("h2c", false),
+        ("H2C", false),
+        ("HTTP/2.0", false),
+        ("TLS/1.0", false),
+        ("a, h2c", false),
+    ] {
+        let lines = [
+            ("host", "a.test"),
+            ("connection", "Upgrade"),
+            ("upgrade", protocol),
+        ];
         let mut request = parts("/", &lines);
-        assert_eq!(admitted(&mut request).unwrap().upgrade.is_some(), allowed, "{protocol}");
+        assert_eq!(
+            admitted(&mut request).unwrap().upgrade.is_some(),
+            allowed,
+            "{protocol}"
+        );
         assert!(!request.headers.contains_key(UPGRADE));
     }
     let mut request = parts("/", &[("host", "a.test"), ("upgrade", "websocket")]);
@@ -120,11 +133,29 @@ fn nobody_upgrades_to_http() {
 #[test]
 fn only_a_well_formed_trace_context_is_passed_on() {
     let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let mut request = parts("/", &[("host", "a.test"), ("traceparent", good), ("tracestate", "a=b")]);
+    let mut request = parts(
+        "/",
+        &[
+            ("host", "a.test"),
+            ("traceparent", good),
+            ("tracestate", "a=b"),
+        ],
+    );
     admitted(&mut request).unwrap();
     assert_eq!(request.headers[TRACEPARENT], good);
-    for bad in ["00-0-0-01", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "x"] {
-        let mut request = parts("/", &[("host", "a.test"), ("traceparent", bad), ("tracestate", "a=b")]);
+    for bad in [
+        "00-0-0-01",
+        "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        "x",
+    ] {
+        let mut request = parts(
+            "/",
+            &[
+                ("host", "a.test"),
+                ("traceparent", bad),
+                ("tracestate", "a=b"),
+            ],
+        );
         admitted(&mut request).unwrap();
         assert_eq!(request.headers.len(), 1, "{bad}");
     }
@@ -132,7 +163,10 @@ fn only_a_well_formed_trace_context_is_passed_on() {
 
 #[test]
 fn limits_and_methods() {
-    assert_eq!(refusal(&format!("/{}", "a".repeat(9000)), &[("host", "a.test")]), 414);
+    assert_eq!(
+        refusal(&format!("/{}", "a".repeat(9000)), &[("host", "a.test")]),
+        414
+    );
     let many: Vec<_> = (0..120).map(|n| (format!("x-{n}"), "1")).collect();
     let mut many: Vec<_> = many.iter().map(|(n, v)| (n.as_str(), *v)).collect();
     many.push(("host", "a.test"));
@@ -142,13 +176,32 @@ fn limits_and_methods() {
         request.method = method;
         assert_eq!(admitted(&mut request).unwrap_err().status(), 405);
     }
-    assert_eq!(refusal("/", &[("host", "a.test"), ("expect", "200-ok")]), 417);
-    assert_eq!(refusal("/", &[("host", "a.test"), ("content-length", "1"), ("transfer-encoding", "chunked")]), 400);
+    assert_eq!(
+        refusal("/", &[("host", "a.test"), ("expect", "200-ok")]),
+        417
+    );
+    assert_eq!(
+        refusal(
+            "/",
+            &[
+                ("host", "a.test"),
+                ("content-length", "1"),
+                ("transfer-encoding", "chunked")
+            ]
+        ),
+        400
+    );
 }
 
 #[test]
 fn a_trusted_proxy_may_name_the_request() {
-    let trusted = Peer::new("10.0.0.1".parse().unwrap(), &["10.0.0.0/8".parse().unwrap()], false, 8000, 80);
+    let trusted = Peer::new(
+        "10.0.0.1".parse().unwrap(),
+        &["10.0.0.0/8".parse().unwrap()],
+        false,
+        8000,
+        80,
+    );
     let dice = Dice::new();
     let headers = parts("/", &[("x-request-id", "theirs")]).headers;
     assert_eq!(request_id(&headers, &trusted, &dice).header(), "theirs");

@@ -29,8 +29,15 @@ pub(crate) struct Listeners {
 
 impl Listeners {
     pub(crate) fn new(worker: Rc<Worker>) -> Self {
-        let room = Arc::new(Semaphore::new(worker.settings.limits.max_connections as usize));
-        Self { worker, open: HashMap::new(), room, accepting: Count::default() }
+        let room = Arc::new(Semaphore::new(
+            worker.settings.limits.max_connections as usize,
+        ));
+        Self {
+            worker,
+            open: HashMap::new(),
+            room,
+            accepting: Count::default(),
+        }
     }
 
     /// Begins to accept.
@@ -103,10 +110,18 @@ impl Accepting {
 
     /// Accepts one connection, or waits a moment where that is not possible.
     async fn accept(&self) {
-        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
+            return;
+        };
         match self.listener.accept().await {
             Ok((stream, from)) => {
-                tokio::task::spawn_local(serve(Rc::clone(&self.worker), stream, from, self.port, permit));
+                tokio::task::spawn_local(serve(
+                    Rc::clone(&self.worker),
+                    stream,
+                    from,
+                    self.port,
+                    permit,
+                ));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -121,6 +136,8 @@ impl Accepting {
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
     )
 }

@@ -137,7 +137,10 @@ impl Stalls {
     }
 
     fn is_late(&self, now: u64, timeout: Duration) -> bool {
-        self.0.borrow().values().any(|since| u128::from(now.saturating_sub(*since)) > timeout.as_millis())
+        self.0
+            .borrow()
+            .values()
+            .any(|since| u128::from(now.saturating_sub(*since)) > timeout.as_millis())
     }
 }
 
@@ -165,7 +168,12 @@ impl Connections {
         if self.draining.get() {
             state.retire(clock::millis());
         }
-        let entry = Entry { state: Arc::clone(state), stalls: Rc::clone(stalls), port, waker: None };
+        let entry = Entry {
+            state: Arc::clone(state),
+            stalls: Rc::clone(stalls),
+            port,
+            waker: None,
+        };
         self.entries.borrow_mut().insert(id, entry);
         id
     }
@@ -242,7 +250,9 @@ mod tests {
     #[test]
     fn waits_have_limits() {
         let timeouts = Timeouts::default();
-        let late = |state: &State, seconds: u64| state.is_late(clock::millis() + seconds * 1000, &timeouts);
+        let late = |state: &State, seconds: u64| {
+            state.is_late(clock::millis() + seconds * 1000, &timeouts)
+        };
         let state = State::new();
         assert!(!late(&state, 9));
         assert!(late(&state, 11));

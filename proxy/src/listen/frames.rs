@@ -37,7 +37,13 @@ pub(super) struct TooMany;
 
 impl Frames {
     pub(super) fn new() -> Self {
-        Self { skip: PREFACE, header: [0; HEADER], filled: 0, budget: BURST, refilled: clock::millis() }
+        Self {
+            skip: PREFACE,
+            header: [0; HEADER],
+            filled: 0,
+            budget: BURST,
+            refilled: clock::millis(),
+        }
     }
 
     /// Follows the next bytes of the client.
@@ -114,12 +120,21 @@ mod tests {
         let (mut meter, state) = (Frames::new(), State::new());
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         bytes.extend(frames.concat());
-        bytes.chunks(step).try_for_each(|part| meter.scan(part, &state))
+        bytes
+            .chunks(step)
+            .try_for_each(|part| meter.scan(part, &state))
     }
 
     #[test]
     fn control_frames_in_masses_are_too_many() {
-        for (kind, flags, length) in [(PING, 0, 8), (2, 0, 5), (4, 0, 0), (3, 0, 4), (DATA, 0, 0), (0xfa, 0, 1)] {
+        for (kind, flags, length) in [
+            (PING, 0, 8),
+            (2, 0, 5),
+            (4, 0, 0),
+            (3, 0, 4),
+            (DATA, 0, 0),
+            (0xfa, 0, 1),
+        ] {
             let one = frame(kind, flags, length);
             for step in [1, 5, 100_000] {
                 assert_eq!(sent(&vec![one.clone(); 1000], step), Ok(()), "{kind}");
@@ -130,8 +145,17 @@ mod tests {
 
     #[test]
     fn requests_and_their_bodies_are_not_counted() {
-        for (kind, flags, length) in [(HEADERS, 5, 10), (DATA, 0, 1), (DATA, END_STREAM, 0), (WINDOW_UPDATE, 0, 4)] {
-            assert_eq!(sent(&vec![frame(kind, flags, length); 5000], 1000), Ok(()), "{kind}");
+        for (kind, flags, length) in [
+            (HEADERS, 5, 10),
+            (DATA, 0, 1),
+            (DATA, END_STREAM, 0),
+            (WINDOW_UPDATE, 0, 4),
+        ] {
+            assert_eq!(
+                sent(&vec![frame(kind, flags, length); 5000], 1000),
+                Ok(()),
+                "{kind}"
+            );
         }
         let request_with_priority = [frame(2, 0, 5), frame(HEADERS, 5, 10)].concat();
         assert_eq!(sent(&vec![request_with_priority; 5000], 1000), Ok(()));

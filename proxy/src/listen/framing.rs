@@ -55,8 +55,17 @@ pub(super) struct Refused {
 
 impl Framing {
     pub(super) const fn new() -> Self {
-        let head = Head { begun: false, length: None, chunked: false, upgrade: false };
-        Self { at: At::Head, line: Vec::new(), head }
+        let head = Head {
+            begun: false,
+            length: None,
+            chunked: false,
+            upgrade: false,
+        };
+        Self {
+            at: At::Head,
+            line: Vec::new(),
+            head,
+        }
     }
 
     /// Whether the scanner refused something; whatever comes is not read.
@@ -95,7 +104,11 @@ impl Framing {
             At::ChunkData(left) => {
                 let taken = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 let left = left - taken as u64;
-                self.at = if left == 0 { At::ChunkEnd } else { At::ChunkData(left) };
+                self.at = if left == 0 {
+                    At::ChunkEnd
+                } else {
+                    At::ChunkData(left)
+                };
                 Some(taken)
             }
             At::ChunkEnd => {
@@ -149,7 +162,9 @@ impl Framing {
 
     /// A line is complete; false: it is not one that may stand here.
     fn end_line(&mut self, line: &[u8], state: &State) -> bool {
-        let Some(line) = line.strip_suffix(b"\r") else { return false };
+        let Some(line) = line.strip_suffix(b"\r") else {
+            return false;
+        };
         match self.at {
             At::Head if !self.head.begun => {
                 // Blank lines in front of a request are skipped; a fragment has no business in a request.
@@ -175,7 +190,9 @@ impl Framing {
             Some(b'c' | b'C' | b't' | b'T' | b'u' | b'U') => {}
             _ => return true,
         }
-        let Some(colon) = memchr::memchr(b':', line) else { return false };
+        let Some(colon) = memchr::memchr(b':', line) else {
+            return false;
+        };
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         if name.eq_ignore_ascii_case(b"content-length") {
@@ -207,16 +224,28 @@ impl Framing {
     }
 
     fn chunk_size(&mut self, line: &[u8]) -> bool {
-        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let digits = line
+            .iter()
+            .take_while(|byte| byte.is_ascii_hexdigit())
+            .count();
         let (size, extension) = line.split_at(digits);
-        let plain = extension.iter().all(|byte| *byte == b'\t' || (b' '..=b'~').contains(byte) || *byte >= 0x80);
-        if !(1..=15).contains(&digits) || !plain || !(extension.is_empty() || extension.trim_ascii_start().starts_with(b";")) {
+        let plain = extension
+            .iter()
+            .all(|byte| *byte == b'\t' || (b' '..=b'~').contains(byte) || *byte >= 0x80);
+        if !(1..=15).contains(&digits)
+            || !plain
+            || !(extension.is_empty() || extension.trim_ascii_start().starts_with(b";"))
+        {
             return false;
         }
         let size = size.iter().fold(0_u64, |size, digit| {
             size << 4 | u64::from((*digit as char).to_digit(16).unwrap_or(0))
         });
-        self.at = if size == 0 { At::Trailers } else { At::ChunkData(size) };
+        self.at = if size == 0 {
+            At::Trailers
+        } else {
+            At::ChunkData(size)
+        };
         true
     }
 }
@@ -225,7 +254,10 @@ fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 18 {
         return None;
     }
-    value.iter().try_fold(0_u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
+    value.iter().try_fold(0_u64, |sum, byte| {
+        byte.is_ascii_digit()
+            .then(|| sum * 10 + u64::from(byte - b'0'))
+    })
 }
 
 #[cfg(test)]
@@ -255,7 +287,11 @@ mod tests {
             "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x01\n\n\n",
         ] {
             for step in [1, 2, 3, 7, 1000] {
-                assert_eq!(verdict(message.as_bytes(), step), Ok(()), "{message:?} in steps of {step}");
+                assert_eq!(
+                    verdict(message.as_bytes(), step),
+                    Ok(()),
+                    "{message:?} in steps of {step}"
+                );
             }
         }
     }
@@ -288,7 +324,10 @@ mod tests {
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
         ] {
             for step in [1, 2, 3, 7, 1000] {
-                assert!(verdict(message.as_bytes(), step).is_err(), "{message:?} in steps of {step}");
+                assert!(
+                    verdict(message.as_bytes(), step).is_err(),
+                    "{message:?} in steps of {step}"
+                );
             }
         }
     }
@@ -296,10 +335,16 @@ mod tests {
     #[test]
     fn a_refused_change_of_protocol_is_followed_by_requests_again() {
         let (mut framing, state) = (Framing::new(), State::new());
-        framing.scan(b"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n", &state).unwrap();
+        framing
+            .scan(b"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n", &state)
+            .unwrap();
         assert!(state.upgrading.load(Relaxed));
         state.upgrading.store(false, Relaxed);
-        assert!(framing.scan(b"GET / HTTP/1.1\nHost: a\r\n\r\n", &state).is_err());
+        assert!(
+            framing
+                .scan(b"GET / HTTP/1.1\nHost: a\r\n\r\n", &state)
+                .is_err()
+        );
     }
 
     #[test]

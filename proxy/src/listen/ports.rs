@@ -25,18 +25,29 @@ pub(crate) struct Ports {
 
 impl Ports {
     pub(crate) fn new(bind: IpAddr, workers: Vec<UnboundedSender<Order>>) -> Self {
-        Self { bind, workers, open: BTreeSet::new(), failed: BTreeMap::new() }
+        Self {
+            bind,
+            workers,
+            open: BTreeSet::new(),
+            failed: BTreeMap::new(),
+        }
     }
 
     /// Opens what is new and closes what is gone. To be called again for what failed.
     pub(crate) fn follow(&mut self, runtime: &Runtime) {
-        let gone: Vec<u16> = self.open.iter().filter(|port| !runtime.ports.contains_key(port)).copied().collect();
+        let gone: Vec<u16> = self
+            .open
+            .iter()
+            .filter(|port| !runtime.ports.contains_key(port))
+            .copied()
+            .collect();
         for port in gone {
             self.open.remove(&port);
             self.tell(|| Order::Close { port });
             tracing::info!(port, "listener closed");
         }
-        self.failed.retain(|port, _| runtime.ports.contains_key(port));
+        self.failed
+            .retain(|port, _| runtime.ports.contains_key(port));
         for port in runtime.ports.keys().copied() {
             if self.open.contains(&port) {
                 continue;
@@ -90,7 +101,11 @@ impl Ports {
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {

@@ -67,14 +67,20 @@ pub(super) async fn serve(
 ) {
     // Without it small answers would wait; a socket that refuses is gone, and the first read will say so.
     let _ = stream.set_nodelay(true);
-    let Some((tls, public_port)) =
-        worker.with_runtime(|runtime| runtime.ports.get(&port).map(|port| (port.tls.clone(), port.public_port)))
-    else {
+    let Some((tls, public_port)) = worker.with_runtime(|runtime| {
+        runtime
+            .ports
+            .get(&port)
+            .map(|port| (port.tls.clone(), port.public_port))
+    }) else {
         return;
     };
     let secure = tls.is_some();
-    let (accepted, closed) =
-        if secure { (Event::TlsAccepted, Event::TlsClosed) } else { (Event::PlainAccepted, Event::PlainClosed) };
+    let (accepted, closed) = if secure {
+        (Event::TlsAccepted, Event::TlsClosed)
+    } else {
+        (Event::PlainAccepted, Event::PlainClosed)
+    };
     worker.metrics.event(accepted);
     let state = State::new();
     let stalls = Rc::new(Stalls::default());
@@ -85,7 +91,13 @@ pub(super) async fn serve(
         () = dismissed(&worker, id, &state) => None,
     };
     if let Some(opened) = opened {
-        let peer = Peer::new(from.ip(), &worker.settings.trusted_proxies, secure, port, public_port);
+        let peer = Peer::new(
+            from.ip(),
+            &worker.settings.trusted_proxies,
+            secure,
+            port,
+            public_port,
+        );
         let conn = Conn {
             worker: Rc::clone(&worker),
             peer,
@@ -123,11 +135,20 @@ struct Opened {
     sni: Option<Box<str>>,
 }
 
-async fn open(worker: &Worker, stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>) -> Option<Opened> {
+async fn open(
+    worker: &Worker,
+    stream: TcpStream,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> Option<Opened> {
     let Some(config) = tls else {
         let mut stream = stream;
         let (early, http2) = peek(&mut stream).await?;
-        return Some(Opened { transport: Transport::Plain(stream), early, http2, sni: None });
+        return Some(Opened {
+            transport: Transport::Plain(stream),
+            early,
+            http2,
+            sni: None,
+        });
     };
     let stream = match TlsAcceptor::from(config).accept(stream).await {
         Ok(stream) => stream,
@@ -139,8 +160,17 @@ async fn open(worker: &Worker, stream: TcpStream, tls: Option<Arc<rustls::Server
     };
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
-    let sni = session.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase().into_boxed_str());
-    Some(Opened { transport: Transport::Tls(Box::new(stream)), early: Bytes::new(), http2, sni })
+    let sni = session.server_name().map(|name| {
+        name.trim_end_matches('.')
+            .to_ascii_lowercase()
+            .into_boxed_str()
+    });
+    Some(Opened {
+        transport: Transport::Tls(Box::new(stream)),
+        early: Bytes::new(),
+        http2,
+        sni,
+    })
 }
 
 /// Reads until it is clear whether the client begins with HTTP/2's preface.
@@ -161,10 +191,25 @@ async fn peek(stream: &mut TcpStream) -> Option<(Bytes, bool)> {
 }
 
 async fn speak(conn: Rc<Conn>, opened: Opened, id: u64, permit: OwnedSemaphorePermit) {
-    let Opened { transport, early, http2, .. } = opened;
+    let Opened {
+        transport,
+        early,
+        http2,
+        ..
+    } = opened;
     conn.state.await_request();
-    let scanner = if http2 { Scanner::Http2(Frames::new()) } else { Scanner::Http1(Framing::new()) };
-    let io = TokioIo::new(ClientStream::new(transport, early, scanner, Arc::clone(&conn.state), permit));
+    let scanner = if http2 {
+        Scanner::Http2(Frames::new())
+    } else {
+        Scanner::Http1(Framing::new())
+    };
+    let io = TokioIo::new(ClientStream::new(
+        transport,
+        early,
+        scanner,
+        Arc::clone(&conn.state),
+        permit,
+    ));
     let limits = &conn.worker.settings.limits;
     let service = {
         let conn = Rc::clone(&conn);
@@ -194,7 +239,13 @@ async fn speak(conn: Rc<Conn>, opened: Opened, id: u64, permit: OwnedSemaphorePe
             .max_header_size(limits.max_header_bytes as usize)
             .max_buf_size((limits.max_header_bytes as usize).max(64 << 10));
         let serving = pin!(builder.serve_connection(io, service).with_upgrades());
-        drive(&conn, id, serving, http1::UpgradeableConnection::graceful_shutdown).await;
+        drive(
+            &conn,
+            id,
+            serving,
+            http1::UpgradeableConnection::graceful_shutdown,
+        )
+        .await;
     }
 }
 

@@ -48,7 +48,13 @@ impl ClientStream {
         state: Arc<State>,
         permit: tokio::sync::OwnedSemaphorePermit,
     ) -> Self {
-        Self { transport, early, scanner, state, _permit: permit }
+        Self {
+            transport,
+            early,
+            scanner,
+            state,
+            _permit: permit,
+        }
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -63,7 +69,11 @@ impl ClientStream {
 }
 
 impl AsyncRead for ClientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Scanner::Http1(framing) = &this.scanner
             && framing.is_dead()
@@ -78,7 +88,11 @@ impl AsyncRead for ClientStream {
                 if let Err(Refused { fine }) = framing.scan(new, &this.state) {
                     buf.set_filled(before + fine);
                     // What was refused made room for at least one byte of it.
-                    buf.put_slice(POISON.get(..buf.remaining().min(POISON.len())).unwrap_or_default());
+                    buf.put_slice(
+                        POISON
+                            .get(..buf.remaining().min(POISON.len()))
+                            .unwrap_or_default(),
+                    );
                 }
             }
             Scanner::Http2(frames) => frames.scan(new, &this.state).map_err(io::Error::other)?,
@@ -88,7 +102,11 @@ impl AsyncRead for ClientStream {
 }
 
 impl AsyncWrite for ClientStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let written = Pin::new(&mut this.transport).poll_write(cx, buf);
         this.state.await_write(written.is_pending());
@@ -128,7 +146,11 @@ impl AsyncWrite for ClientStream {
 }
 
 impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -137,7 +159,11 @@ impl AsyncRead for Transport {
 }
 
 impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),

@@ -10,7 +10,7 @@ use snapshot::proto::upstream::Scheme;
 
 use super::support::{Backstage, Gateway, forward_to, free_port, header, routes};
 use crate::metrics::Metrics;
-use crate::runtime::{Chain, ChainPlugin, PathEdit, Redirect, Rewrite, RequestFilter, Rule};
+use crate::runtime::{Chain, ChainPlugin, PathEdit, Redirect, RequestFilter, Rewrite, Rule};
 
 const CONSUMER_ID: &str = "7bce93e1-5d2b-4f0e-9a3f-1f2e3d4c5b6a";
 
@@ -20,11 +20,26 @@ fn directory() -> Arc<Directory> {
     let mut changes = Changes::default();
     for (name, id, group, key, plugins) in [
         ("alice", CONSUMER_ID, "gold", "k1", Vec::new()),
-        ("bob", "7bce93e1-5d2b-4f0e-9a3f-1f2e3d4c5b6b", "silver", "k2", vec!["Plugin/shop/only-gold".to_owned()]),
-        ("carol", "7bce93e1-5d2b-4f0e-9a3f-1f2e3d4c5b6c", "gold", "k3", vec!["Plugin/shop/gone".to_owned()]),
+        (
+            "bob",
+            "7bce93e1-5d2b-4f0e-9a3f-1f2e3d4c5b6b",
+            "silver",
+            "k2",
+            vec!["Plugin/shop/only-gold".to_owned()],
+        ),
+        (
+            "carol",
+            "7bce93e1-5d2b-4f0e-9a3f-1f2e3d4c5b6c",
+            "gold",
+            "k3",
+            vec!["Plugin/shop/gone".to_owned()],
+        ),
     ] {
         let consumer = KeyId::of(&format!("Consumer/shop/{name}"));
-        changes.put_consumer(consumer, NewConsumer::new(id, name, "", &[group.to_owned()], &plugins).unwrap());
+        changes.put_consumer(
+            consumer,
+            NewConsumer::new(id, name, "", &[group.to_owned()], &plugins).unwrap(),
+        );
         let key = NewKey {
             key: KeyId::of(&format!("Credential/shop/{name}")),
             namespace: "shop",
@@ -40,16 +55,35 @@ fn directory() -> Arc<Directory> {
     Arc::new(directory)
 }
 
-fn plugin(metrics: &Arc<Metrics>, directory: &Directory, name: &str, config: Config) -> Arc<ChainPlugin> {
+fn plugin(
+    metrics: &Arc<Metrics>,
+    directory: &Directory,
+    name: &str,
+    config: Config,
+) -> Arc<ChainPlugin> {
     let kind = config.kind();
-    let context = BuildContext { key: name, namespaces: directory.namespaces(["shop"]), anonymous: None };
-    let handler = Handler::build(config, context).map(Arc::new).map_err(Arc::from);
+    let context = BuildContext {
+        key: name,
+        namespaces: directory.namespaces(["shop"]),
+        anonymous: None,
+    };
+    let handler = Handler::build(config, context)
+        .map(Arc::new)
+        .map_err(Arc::from);
     let name: Arc<str> = name.into();
-    Arc::new(ChainPlugin { metrics: metrics.plugin(&name, kind.name()), name, kind: Some(kind), handler })
+    Arc::new(ChainPlugin {
+        metrics: metrics.plugin(&name, kind.name()),
+        name,
+        kind: Some(kind),
+        handler,
+    })
 }
 
 fn allow(group: &str) -> Config {
-    Config::Acl(acl::Config { allow: vec![group.to_owned()], ..acl::Config::default() })
+    Config::Acl(acl::Config {
+        allow: vec![group.to_owned()],
+        ..acl::Config::default()
+    })
 }
 
 fn key_auth() -> Config {
@@ -62,7 +96,9 @@ fn gateway(backstage: &Backstage) -> Gateway {
     let (metrics, directory, port) = (Metrics::new(1), directory(), free_port());
     let rule = |plugins: Vec<Arc<ChainPlugin>>| {
         let mut rule = forward_to(&metrics, Scheme::Http1, &[backstage.address]);
-        rule.backends[0].chain = Arc::new(Chain { plugins: plugins.clone() });
+        rule.backends[0].chain = Arc::new(Chain {
+            plugins: plugins.clone(),
+        });
         rule.redirect_chain = Arc::new(Chain { plugins });
         rule
     };
@@ -83,13 +119,28 @@ fn gateway(backstage: &Backstage) -> Gateway {
         port: None,
         status: http::StatusCode::MOVED_PERMANENTLY,
     };
-    let rewrite = Rewrite { hostname: None, path: Some(PathEdit::Prefix("/private".into())) };
+    let rewrite = Rewrite {
+        hostname: None,
+        path: Some(PathEdit::Prefix("/private".into())),
+    };
     let router = routes(vec![
         ("/private", rule(vec![Arc::clone(&key)])),
         ("/silver", rule(vec![Arc::clone(&key), silver])),
         ("/closed", rule(vec![closed])),
-        ("/moved", Rule { redirect: Some(moved), ..rule(vec![key]) }),
-        ("/rewritten", Rule { request_filters: vec![RequestFilter::Rewrite(rewrite)], ..rule(Vec::new()) }),
+        (
+            "/moved",
+            Rule {
+                redirect: Some(moved),
+                ..rule(vec![key])
+            },
+        ),
+        (
+            "/rewritten",
+            Rule {
+                request_filters: vec![RequestFilter::Rewrite(rewrite)],
+                ..rule(Vec::new())
+            },
+        ),
         ("/open", rule(Vec::new())),
     ]);
     let mut runtime = Gateway::runtime_of([(port, None, router)]);
@@ -109,10 +160,19 @@ async fn a_key_opens_its_route_and_tells_the_upstream_who_calls() {
     let answer = gateway.get(&get("/private", "")).await;
     assert_eq!(answer.status, 401);
     assert_eq!(answer.header("www-authenticate"), Some("Key"));
-    assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/json; charset=utf-8")
+    );
     assert_eq!(answer.body, r#"{"message":"No API key found in request"}"#);
     assert_eq!(answer.header("x-request-id").map(str::len), Some(32));
-    assert_eq!(gateway.get(&get("/private", "apikey: wrong\r\n")).await.status, 401);
+    assert_eq!(
+        gateway
+            .get(&get("/private", "apikey: wrong\r\n"))
+            .await
+            .status,
+        401
+    );
     assert_eq!(backstage.requests(), Vec::<String>::new());
     let forged = "apikey: k1\r\nX-Consumer-Username: root\r\nX_Consumer_Groups: admin\r\nConnection: X-Consumer-ID\r\n";
     assert_eq!(gateway.get(&get("/private", forged)).await.status, 200);
@@ -128,37 +188,95 @@ async fn a_key_opens_its_route_and_tells_the_upstream_who_calls() {
 async fn no_spelling_of_a_path_gets_round_its_plugins() {
     let backstage = Backstage::echo().await;
     let gateway = gateway(&backstage);
-    for start in ["", "/", "/.", "/open/..", "/open/%2e%2e", "/open/.%2E/.", "/open/x/../..", "/%2e", "//./", "/open//.."] {
-        for name in ["/private", "/%70rivate", "/priv%61te", "/private/", "/private/.", "/private/x/..", "/private//x"] {
-            for end in ["", "/x", "?x=/open", "/;x=/open", "/../private", "?/../open"] {
+    for start in [
+        "",
+        "/",
+        "/.",
+        "/open/..",
+        "/open/%2e%2e",
+        "/open/.%2E/.",
+        "/open/x/../..",
+        "/%2e",
+        "//./",
+        "/open//..",
+    ] {
+        for name in [
+            "/private",
+            "/%70rivate",
+            "/priv%61te",
+            "/private/",
+            "/private/.",
+            "/private/x/..",
+            "/private//x",
+        ] {
+            for end in [
+                "",
+                "/x",
+                "?x=/open",
+                "/;x=/open",
+                "/../private",
+                "?/../open",
+            ] {
                 let path = format!("{start}{name}{end}");
                 let answer = gateway.get(&get(&path, "")).await;
-                assert!(matches!(answer.status, 400 | 401), "{path}: {}", answer.status);
+                assert!(
+                    matches!(answer.status, 400 | 401),
+                    "{path}: {}",
+                    answer.status
+                );
             }
         }
     }
-    for path in ["/open%2f..%2fprivate", "/open/..;/private", "/open\\..\\private", "/open/..%5cprivate", "/open/%2e%2e;x/private"] {
+    for path in [
+        "/open%2f..%2fprivate",
+        "/open/..;/private",
+        "/open\\..\\private",
+        "/open/..%5cprivate",
+        "/open/%2e%2e;x/private",
+    ] {
         assert_eq!(gateway.get(&get(path, "")).await.status, 400, "{path}");
     }
     assert_eq!(backstage.requests(), Vec::<String>::new());
     assert_eq!(gateway.get(&get("/private/../open", "")).await.status, 200);
-    assert!(backstage.only().starts_with("GET /open HTTP/1.1\r\n"), "matched and forwarded are the same");
+    assert!(
+        backstage.only().starts_with("GET /open HTTP/1.1\r\n"),
+        "matched and forwarded are the same"
+    );
 }
 
 #[tokio::test]
 async fn forwarding_headers_do_not_change_a_decision() {
     let backstage = Backstage::echo().await;
     let gateway = gateway(&backstage);
-    for name in ["Uri", "Prefix", "Method", "Host", "For", "Proto", "Port", "User", "Groups", "Client-Cert"] {
+    for name in [
+        "Uri",
+        "Prefix",
+        "Method",
+        "Host",
+        "For",
+        "Proto",
+        "Port",
+        "User",
+        "Groups",
+        "Client-Cert",
+    ] {
         for value in ["/open", "OPTIONS", "127.0.0.1", "kube-probe/1.0"] {
-            let lines = format!("X-Forwarded-{name}: {value}\r\nX-Original-URL: /open\r\nUser-Agent: kube-probe/1.0\r\n");
-            assert_eq!(gateway.get(&get("/private", &lines)).await.status, 401, "{name}");
+            let lines = format!(
+                "X-Forwarded-{name}: {value}\r\nX-Original-URL: /open\r\nUser-Agent: kube-probe/1.0\r\n"
+            );
+            assert_eq!(
+                gateway.get(&get("/private", &lines)).await.status,
+                401,
+                "{name}"
+            );
         }
     }
     for method in ["HEAD", "OPTIONS", "POST", "PROPFIND"] {
         let request = get("/private", "X-HTTP-Method-Override: OPTIONS\r\n").replace("GET", method);
         let mut client = gateway.client().await;
-        client.send(request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
+        client
+            .send(request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"))
+            .await;
         assert!(client.rest().await.starts_with("HTTP/1.1 401"), "{method}");
     }
     assert_eq!(backstage.requests(), Vec::<String>::new());
@@ -168,9 +286,21 @@ async fn forwarding_headers_do_not_change_a_decision() {
 async fn groups_decide_and_a_consumers_own_plugin_stands_in() {
     let backstage = Backstage::echo().await;
     let gateway = gateway(&backstage);
-    assert_eq!(gateway.get(&get("/silver", "apikey: k1\r\n")).await.status, 403, "alice is gold");
-    assert_eq!(gateway.get(&get("/silver", "apikey: k2\r\n")).await.status, 403, "bob's own acl wins and asks for gold");
-    assert_eq!(gateway.get(&get("/private", "apikey: k2\r\n")).await.status, 403, "it also counts where the route has none");
+    assert_eq!(
+        gateway.get(&get("/silver", "apikey: k1\r\n")).await.status,
+        403,
+        "alice is gold"
+    );
+    assert_eq!(
+        gateway.get(&get("/silver", "apikey: k2\r\n")).await.status,
+        403,
+        "bob's own acl wins and asks for gold"
+    );
+    assert_eq!(
+        gateway.get(&get("/private", "apikey: k2\r\n")).await.status,
+        403,
+        "it also counts where the route has none"
+    );
     let answer = gateway.get(&get("/private", "apikey: k3\r\n")).await;
     assert_eq!(answer.status, 500, "a plugin of carol's is not there");
     assert_eq!(backstage.requests(), Vec::<String>::new());
@@ -182,7 +312,10 @@ async fn what_cannot_be_resolved_stays_closed() {
     let gateway = gateway(&backstage);
     let answer = gateway.get(&get("/closed", "apikey: k1\r\n")).await;
     assert_eq!(answer.status, 500);
-    assert_eq!(answer.body, r#"{"message":"the gateway's configuration of this route is incomplete"}"#);
+    assert_eq!(
+        answer.body,
+        r#"{"message":"the gateway's configuration of this route is incomplete"}"#
+    );
     assert_eq!(gateway.get(&get("/elsewhere", "")).await.status, 404);
     assert_eq!(backstage.requests(), Vec::<String>::new());
 }
@@ -195,11 +328,20 @@ async fn redirects_ask_first_and_rewrites_change_what_is_forwarded() {
     let answer = gateway.get(&get("/moved/x?y", "apikey: k1\r\n")).await;
     assert_eq!(answer.status, 301);
     assert_eq!(answer.header("location"), Some("https://a.test/new/x?y"));
-    assert_eq!(gateway.get(&get("/rewritten/x?y=%2f", "")).await.status, 200);
-    assert!(backstage.only().starts_with("GET /private/x?y=%2f HTTP/1.1\r\n"));
+    assert_eq!(
+        gateway.get(&get("/rewritten/x?y=%2f", "")).await.status,
+        200
+    );
+    assert!(
+        backstage
+            .only()
+            .starts_with("GET /private/x?y=%2f HTTP/1.1\r\n")
+    );
 }
 
 #[test]
 fn plugins_run_in_the_order_of_their_types() {
-    assert!(Type::KeyAuth < Type::Acl && Type::KeyAuth.authenticates() && !Type::Acl.authenticates());
+    assert!(
+        Type::KeyAuth < Type::Acl && Type::KeyAuth.authenticates() && !Type::Acl.authenticates()
+    );
 }

@@ -13,11 +13,18 @@ fn get(path: &str) -> String {
 
 #[tokio::test]
 async fn weights_are_shares() {
-    let (one, three, none) = (Backstage::echo().await, Backstage::echo().await, Backstage::echo().await);
+    let (one, three, none) = (
+        Backstage::echo().await,
+        Backstage::echo().await,
+        Backstage::echo().await,
+    );
     let gateway = Gateway::start(&[], |metrics| {
         let backend = |backstage: &Backstage, weight| {
             let mut rule = forward_to(metrics, Scheme::Http1, &[backstage.address]);
-            Backend { weight, ..rule.backends.remove(0) }
+            Backend {
+                weight,
+                ..rule.backends.remove(0)
+            }
         };
         Rule {
             backends: vec![backend(&none, 0), backend(&one, 1), backend(&three, 3)],
@@ -31,7 +38,10 @@ async fn weights_are_shares() {
     }
     let (one, three) = (one.requests().len(), three.requests().len());
     assert_eq!(none.requests().len(), 0);
-    assert!(one + three == 400 && (50..150).contains(&one), "{one} and {three}");
+    assert!(
+        one + three == 400 && (50..150).contains(&one),
+        "{one} and {three}"
+    );
 }
 
 #[tokio::test]
@@ -46,16 +56,42 @@ async fn a_route_without_a_backend_that_could_be_asked_is_the_gateways_fault() {
             chain: std::sync::Arc::new(Chain::default()),
         };
         let mut missing = empty();
-        let upstream = std::sync::Arc::get_mut(missing.backends[0].upstream.as_mut().unwrap()).unwrap();
+        let upstream =
+            std::sync::Arc::get_mut(missing.backends[0].upstream.as_mut().unwrap()).unwrap();
         upstream.missing = true;
         let tls = forward_to(metrics, Scheme::Https, &["127.0.0.1:1".parse().unwrap()]);
         routes(vec![
-            ("/zero", Rule { total_weight: 0, ..empty() }),
-            ("/none", Rule { backends: Vec::new(), total_weight: 0, ..empty() }),
-            ("/invalid", Rule { backends: vec![invalid], ..empty() }),
+            (
+                "/zero",
+                Rule {
+                    total_weight: 0,
+                    ..empty()
+                },
+            ),
+            (
+                "/none",
+                Rule {
+                    backends: Vec::new(),
+                    total_weight: 0,
+                    ..empty()
+                },
+            ),
+            (
+                "/invalid",
+                Rule {
+                    backends: vec![invalid],
+                    ..empty()
+                },
+            ),
             ("/missing", missing),
             ("/tls", tls),
-            ("/closed", Rule { closed: Some("a filter is not known".into()), ..empty() }),
+            (
+                "/closed",
+                Rule {
+                    closed: Some("a filter is not known".into()),
+                    ..empty()
+                },
+            ),
             ("/empty", empty()),
         ])
     });
@@ -81,16 +117,37 @@ async fn routes_set_limits_to_time() {
         let rule = || forward_to(metrics, Scheme::Http1, &[backstage.address]);
         let limit = Some(Duration::from_millis(100));
         routes(vec![
-            ("/request", Rule { request_timeout: limit, ..rule() }),
-            ("/backend", Rule { backend_timeout: limit, ..rule() }),
-            ("/partly", Rule { request_timeout: limit, ..rule() }),
+            (
+                "/request",
+                Rule {
+                    request_timeout: limit,
+                    ..rule()
+                },
+            ),
+            (
+                "/backend",
+                Rule {
+                    backend_timeout: limit,
+                    ..rule()
+                },
+            ),
+            (
+                "/partly",
+                Rule {
+                    request_timeout: limit,
+                    ..rule()
+                },
+            ),
         ])
     });
     assert_eq!(gateway.get(&get("/request")).await.status, 504);
     assert_eq!(gateway.get(&get("/backend")).await.status, 504);
     let mut client = gateway.client().await;
     client.send(get("/partly")).await;
-    assert!(client.rest().await.ends_with("\r\n\r\nhalf"), "the end is missing, and the connection is closed");
+    assert!(
+        client.rest().await.ends_with("\r\n\r\nhalf"),
+        "the end is missing, and the connection is closed"
+    );
 }
 
 #[tokio::test]
@@ -100,7 +157,9 @@ async fn an_upload_may_take_longer_than_a_response() {
         forward_to(metrics, Scheme::Http1, &[backstage.address])
     });
     let mut client = gateway.client().await;
-    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 8\r\n\r\n").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 8\r\n\r\n")
+        .await;
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         client.send("x").await;
@@ -114,11 +173,22 @@ async fn responses_are_filtered() {
     let gateway = Gateway::start(&[], |metrics| {
         let mut rule = forward_to(metrics, Scheme::Http1, &[backstage.address]);
         let name = http::HeaderName::from_static;
-        rule.backends[0].response_filters =
-            vec![HeaderEdit { remove: vec![name("x-gone")], ..HeaderEdit::default() }];
+        rule.backends[0].response_filters = vec![HeaderEdit {
+            remove: vec![name("x-gone")],
+            ..HeaderEdit::default()
+        }];
         let set = vec![(name("x-own"), http::HeaderValue::from_static("ours"))];
-        Rule { response_filters: vec![HeaderEdit { set, ..HeaderEdit::default() }], ..rule }
+        Rule {
+            response_filters: vec![HeaderEdit {
+                set,
+                ..HeaderEdit::default()
+            }],
+            ..rule
+        }
     });
     let answer = gateway.get(&get("/")).await;
-    assert_eq!((answer.header("x-gone"), answer.header("x-own")), (None, Some("ours")));
+    assert_eq!(
+        (answer.header("x-gone"), answer.header("x-own")),
+        (None, Some("ours"))
+    );
 }

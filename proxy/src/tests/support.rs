@@ -24,7 +24,9 @@ use crate::runtime::{Backend, Chain, Endpoint, EndpointSet, Port, Rule, Runtime,
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("it hangs")
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it hangs")
 }
 
 #[derive(Debug, Parser)]
@@ -39,16 +41,27 @@ pub(super) fn options(flags: &[&str]) -> Options {
 
 /// A port that was free a moment ago.
 pub(super) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A rule that forwards to these endpoints.
 pub(super) fn forward_to(metrics: &Arc<Metrics>, scheme: Scheme, endpoints: &[SocketAddr]) -> Rule {
-    let endpoint = |address: &SocketAddr| Arc::new(Endpoint { address: *address, active: AtomicU32::new(0) });
+    let endpoint = |address: &SocketAddr| {
+        Arc::new(Endpoint {
+            address: *address,
+            active: AtomicU32::new(0),
+        })
+    };
     let upstream = Upstream {
         name: "shop/echo/80".into(),
         scheme,
-        endpoints: ArcSwap::from_pointee(EndpointSet { usable: endpoints.iter().map(endpoint).collect() }),
+        endpoints: ArcSwap::from_pointee(EndpointSet {
+            usable: endpoints.iter().map(endpoint).collect(),
+        }),
         missing: false,
     };
     let backend = Backend {
@@ -80,7 +93,12 @@ pub(super) fn router(rule: Rule) -> crate::router::Router {
     let rule = Arc::new(rule);
     let mut builder = Builder::default();
     let listener = builder.listener("");
-    let order = Order { created: 0, name: "shop/echo".into(), kind: "HTTPRoute".into(), rule: 0 };
+    let order = Order {
+        created: 0,
+        name: "shop/echo".into(),
+        kind: "HTTPRoute".into(),
+        rule: 0,
+    };
     builder.add(listener, ("", false), &[Match::everything()], &order, &rule);
     builder.build()
 }
@@ -90,9 +108,20 @@ pub(super) fn routes(rules: Vec<(&str, Rule)>) -> crate::router::Router {
     let mut builder = Builder::default();
     let listener = builder.listener("");
     for (prefix, rule) in rules {
-        let order = Order { created: 0, name: "shop/echo".into(), kind: "HTTPRoute".into(), rule: 0 };
-        let path = snapshot::proto::PathMatch { r#type: 0, value: prefix.to_owned() };
-        let matched = snapshot::proto::Match { path: Some(path), ..Default::default() };
+        let order = Order {
+            created: 0,
+            name: "shop/echo".into(),
+            kind: "HTTPRoute".into(),
+            rule: 0,
+        };
+        let path = snapshot::proto::PathMatch {
+            r#type: 0,
+            value: prefix.to_owned(),
+        };
+        let matched = snapshot::proto::Match {
+            path: Some(path),
+            ..Default::default()
+        };
         let matched = Match::new(&matched, &mut Regexes::default()).unwrap();
         builder.add(listener, ("", false), &[matched], &order, &Arc::new(rule));
     }
@@ -123,19 +152,43 @@ impl Gateway {
         Self::with_runtime(flags, port, metrics, runtime)
     }
 
-    pub(super) fn with_runtime(flags: &[&str], port: u16, metrics: Arc<Metrics>, runtime: Runtime) -> Self {
+    pub(super) fn with_runtime(
+        flags: &[&str],
+        port: u16,
+        metrics: Arc<Metrics>,
+        runtime: Runtime,
+    ) -> Self {
         let runtime = Arc::new(ArcSwap::from_pointee(runtime));
         let (log, _) = crate::log::open(&crate::options::AccessLog::Off, &metrics).unwrap();
         let mut fleet = Fleet::start(1, &options(flags), &runtime, &metrics, &log).unwrap();
         let failed = fleet.follow(&runtime.load());
         assert!(failed.is_empty(), "{failed:?}");
-        Self { port, fleet: Some(fleet), runtime, metrics }
+        Self {
+            port,
+            fleet: Some(fleet),
+            runtime,
+            metrics,
+        }
     }
 
     pub(super) fn runtime_of<const N: usize>(
-        ports: [(u16, Option<Arc<rustls::ServerConfig>>, crate::router::Router); N],
+        ports: [(
+            u16,
+            Option<Arc<rustls::ServerConfig>>,
+            crate::router::Router,
+        ); N],
     ) -> Runtime {
-        let port = |(number, tls, router)| (number, Arc::new(Port { number, tls, public_port: 80, router }));
+        let port = |(number, tls, router)| {
+            (
+                number,
+                Arc::new(Port {
+                    number,
+                    tls,
+                    public_port: 80,
+                    router,
+                }),
+            )
+        };
         Runtime {
             version: "1".into(),
             ports: BTreeMap::from(ports.map(port)),
@@ -204,7 +257,10 @@ impl Client {
 
 impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -218,7 +274,9 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
 
     /// False: the connection has ended.
     async fn more(&mut self) -> bool {
-        soon(self.stream.read_buf(&mut self.buffer)).await.is_ok_and(|count| count > 0)
+        soon(self.stream.read_buf(&mut self.buffer))
+            .await
+            .is_ok_and(|count| count > 0)
     }
 
     async fn until(&mut self, end: &str) -> String {
@@ -227,13 +285,21 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
                 let rest = self.buffer.split_off(at + end.len());
                 return String::from_utf8(std::mem::replace(&mut self.buffer, rest)).unwrap();
             }
-            assert!(self.more().await, "ended within {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(
+                self.more().await,
+                "ended within {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
         }
     }
 
     pub(super) async fn bytes(&mut self, count: usize) -> String {
         while self.buffer.len() < count {
-            assert!(self.more().await, "ended within {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(
+                self.more().await,
+                "ended within {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
         }
         let rest = self.buffer.split_off(count);
         String::from_utf8(std::mem::replace(&mut self.buffer, rest)).unwrap()
@@ -251,8 +317,13 @@ impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Client<S> {
         let body = if header(&head, "transfer-encoding").is_some() {
             self.chunks().await
         } else {
-            let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
-            if status == 101 { String::new() } else { self.bytes(length).await }
+            let length =
+                header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+            if status == 101 {
+                String::new()
+            } else {
+                self.bytes(length).await
+            }
         };
         Answer { status, head, body }
     }
@@ -295,7 +366,13 @@ pub(super) enum Does {
 
 /// 200, with these headers and this body.
 pub(super) fn ok(headers: &str, body: &str) -> Does {
-    Does::Answer(format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    Does::Answer(
+        format!(
+            "HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes(),
+    )
 }
 
 /// An upstream that notes what it gets.
@@ -307,10 +384,15 @@ pub(super) struct Backstage {
 
 impl Backstage {
     /// Answers each request, body included, as `script` says. Gets the number of the request and its text.
-    pub(super) async fn start(script: impl Fn(usize, &str) -> Does + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(
+        script: impl Fn(usize, &str) -> Does + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (requests, connections) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicU32>::default());
+        let (requests, connections) = (
+            Arc::<Mutex<Vec<String>>>::default(),
+            Arc::<AtomicU32>::default(),
+        );
         let script = Arc::new(script);
         let (noted, counted) = (Arc::clone(&requests), Arc::clone(&connections));
         tokio::spawn(async move {
@@ -319,7 +401,11 @@ impl Backstage {
                 tokio::spawn(converse(stream, Arc::clone(&noted), Arc::clone(&script)));
             }
         });
-        Self { address, requests, connections }
+        Self {
+            address,
+            requests,
+            connections,
+        }
     }
 
     /// Answers 200 to everything.
@@ -343,7 +429,11 @@ impl Backstage {
     }
 }
 
-async fn converse<F: Fn(usize, &str) -> Does>(stream: TcpStream, noted: Arc<Mutex<Vec<String>>>, script: Arc<F>) {
+async fn converse<F: Fn(usize, &str) -> Does>(
+    stream: TcpStream,
+    noted: Arc<Mutex<Vec<String>>>,
+    script: Arc<F>,
+) {
     let mut client = Client::new(stream);
     loop {
         while memchr::memmem::find(&client.buffer, b"\r\n\r\n").is_none() {
@@ -355,7 +445,9 @@ async fn converse<F: Fn(usize, &str) -> Does>(stream: TcpStream, noted: Arc<Mute
         let body = if header(&head, "transfer-encoding").is_some() {
             client.chunks().await
         } else {
-            client.bytes(header(&head, "content-length").map_or(0, |length| length.parse().unwrap())).await
+            client
+                .bytes(header(&head, "content-length").map_or(0, |length| length.parse().unwrap()))
+                .await
         };
         let request = head + &body;
         let number = {

@@ -24,7 +24,9 @@ struct Secured {
 
 /// Listeners for a.test (with www.a.test's route) and b.test on one port, one certificate for all.
 fn secured(flags: &[&str], backstage: &Backstage) -> Secured {
-    let made = rcgen::generate_simple_self_signed(["a.test", "www.a.test", "b.test"].map(str::to_owned)).unwrap();
+    let made =
+        rcgen::generate_simple_self_signed(["a.test", "www.a.test", "b.test"].map(str::to_owned))
+            .unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
@@ -38,15 +40,29 @@ fn secured(flags: &[&str], backstage: &Backstage) -> Secured {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let router = |metrics: &Arc<Metrics>| {
         let mut builder = Builder::default();
-        let order = Order { created: 0, name: "shop/echo".into(), kind: "HTTPRoute".into(), rule: 0 };
+        let order = Order {
+            created: 0,
+            name: "shop/echo".into(),
+            kind: "HTTPRoute".into(),
+            rule: 0,
+        };
         for hostname in ["*.a.test", "a.test", "b.test"] {
             let listener = builder.listener(hostname);
             let rule = Arc::new(forward_to(metrics, Scheme::Http1, &[backstage.address]));
-            builder.add(listener, (hostname, false), &[Match::everything()], &order, &rule);
+            builder.add(
+                listener,
+                (hostname, false),
+                &[Match::everything()],
+                &order,
+                &rule,
+            );
         }
         builder.build()
     };
-    Secured { gateway: Gateway::with_router(flags, Some(Arc::new(config)), router), roots }
+    Secured {
+        gateway: Gateway::with_router(flags, Some(Arc::new(config)), router),
+        roots,
+    }
 }
 
 impl Secured {
@@ -58,9 +74,13 @@ impl Secured {
             .with_root_certificates(self.roots.clone())
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let stream = TcpStream::connect(("127.0.0.1", self.gateway.port)).await.unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", self.gateway.port))
+            .await
+            .unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap()
+        soon(TlsConnector::from(Arc::new(config)).connect(name, stream))
+            .await
+            .unwrap()
     }
 }
 
@@ -69,12 +89,19 @@ async fn http1_and_http2_are_chosen_by_alpn() {
     let backstage = Backstage::echo().await;
     let secured = secured(&[], &backstage);
     for alpn in [&[b"http/1.1".as_slice()][..], &[]] {
-        let answer = Client::new(secured.connect("a.test", alpn).await).ask(GET).await;
+        let answer = Client::new(secured.connect("a.test", alpn).await)
+            .ask(GET)
+            .await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
     }
     let mut http2 = h2::over(secured.connect("a.test", &[b"h2", b"http/1.1"]).await).await;
-    let request = Request::get("https://a.test/").body(Full::default()).unwrap();
-    assert_eq!(soon(http2.send_request(request)).await.unwrap().status(), 200);
+    let request = Request::get("https://a.test/")
+        .body(Full::default())
+        .unwrap();
+    assert_eq!(
+        soon(http2.send_request(request)).await.unwrap().status(),
+        200
+    );
     for request in backstage.requests() {
         assert_eq!(header(&request, "x-forwarded-proto"), Some("https"));
     }
@@ -89,12 +116,29 @@ async fn a_connection_serves_the_listener_that_its_handshake_named() {
     let backstage = Backstage::echo().await;
     let secured = secured(&[], &backstage);
     let mut http2 = h2::over(secured.connect("a.test", &[b"h2"]).await).await;
-    for (host, status) in [("a.test", 200), ("b.test", 421), ("www.a.test", 421), ("A.test", 200), ("c.test", 421)] {
-        let request = Request::get(format!("https://{host}/")).body(Full::default()).unwrap();
-        assert_eq!(soon(http2.send_request(request)).await.unwrap().status(), status, "{host}");
+    for (host, status) in [
+        ("a.test", 200),
+        ("b.test", 421),
+        ("www.a.test", 421),
+        ("A.test", 200),
+        ("c.test", 421),
+    ] {
+        let request = Request::get(format!("https://{host}/"))
+            .body(Full::default())
+            .unwrap();
+        assert_eq!(
+            soon(http2.send_request(request)).await.unwrap().status(),
+            status,
+            "{host}"
+        );
     }
     let mut client = Client::new(secured.connect("www.a.test", &[]).await);
-    for (host, status) in [("x.a.test", 200), ("www.a.test", 200), ("y.a.test", 200), ("b.test", 421)] {
+    for (host, status) in [
+        ("x.a.test", 200),
+        ("www.a.test", 200),
+        ("y.a.test", 200),
+        ("b.test", 421),
+    ] {
         let answer = client.ask(GET.replace("a.test", host)).await;
         assert_eq!(answer.status, status, "{host}");
     }
@@ -112,5 +156,11 @@ async fn handshakes_that_do_not_end_are_not_waited_for() {
     for client in [&mut silent, &mut slow, &mut plain] {
         assert!(!client.rest().await.contains("HTTP/1.1"));
     }
-    assert_eq!(Client::new(secured.connect("a.test", &[]).await).ask(GET).await.status, 200);
+    assert_eq!(
+        Client::new(secured.connect("a.test", &[]).await)
+            .ask(GET)
+            .await
+            .status,
+        200
+    );
 }

@@ -9,13 +9,16 @@ use tokio::sync::Notify;
 
 use super::support::{Backstage, Client, Gateway, forward_to, header, ok, soon};
 
-const ASK: &str = "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const ASK: &str =
+    "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 #[tokio::test]
 async fn nothing_is_forwarded_before_the_upstream_agrees() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let gateway = Gateway::start(&[], |metrics| forward_to(metrics, Scheme::Http1, &[address]));
+    let gateway = Gateway::start(&[], |metrics| {
+        forward_to(metrics, Scheme::Http1, &[address])
+    });
     let agree = Arc::new(Notify::new());
     let upstream = {
         let agree = Arc::clone(&agree);
@@ -38,8 +41,16 @@ async fn nothing_is_forwarded_before_the_upstream_agrees() {
     client.send(format!("{ASK}early")).await;
     // A request on another connection has gone all the way: the early bytes would have gone, too.
     let other = Backstage::echo().await;
-    let second = Gateway::start(&[], |metrics| forward_to(metrics, Scheme::Http1, &[other.address]));
-    assert_eq!(second.get("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.status, 200);
+    let second = Gateway::start(&[], |metrics| {
+        forward_to(metrics, Scheme::Http1, &[other.address])
+    });
+    assert_eq!(
+        second
+            .get("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .await
+            .status,
+        200
+    );
     agree.notify_one();
     let answer = client.answer().await;
     assert_eq!(answer.status, 101);
@@ -54,10 +65,18 @@ async fn nothing_is_forwarded_before_the_upstream_agrees() {
 #[tokio::test]
 async fn after_a_refusal_the_connection_speaks_http_again() {
     let backstage = Backstage::start(|_, _| ok("", "no")).await;
-    let gateway = Gateway::start(&[], |metrics| forward_to(metrics, Scheme::Http1, &[backstage.address]));
+    let gateway = Gateway::start(&[], |metrics| {
+        forward_to(metrics, Scheme::Http1, &[backstage.address])
+    });
     let mut client = gateway.client().await;
     assert_eq!(client.ask(ASK).await.status, 200);
-    assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.status, 200);
+    assert_eq!(
+        client
+            .ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .await
+            .status,
+        200
+    );
     let answer = client.ask("GET / HTTP/1.1\nHost: a.test\r\n\r\n").await;
     assert_eq!(answer.status, 400, "bytes are looked at again");
 }
@@ -65,7 +84,9 @@ async fn after_a_refusal_the_connection_speaks_http_again() {
 #[tokio::test]
 async fn what_was_sent_blindly_behind_a_refused_upgrade_is_not_served() {
     let backstage = Backstage::start(|_, _| ok("", "no")).await;
-    let gateway = Gateway::start(&[], |metrics| forward_to(metrics, Scheme::Http1, &[backstage.address]));
+    let gateway = Gateway::start(&[], |metrics| {
+        forward_to(metrics, Scheme::Http1, &[backstage.address])
+    });
     let mut client = gateway.client().await;
     let hidden = "GET /hidden HTTP/1.1\nHost: a.test\n\n";
     client.send(format!("{ASK}{hidden}")).await;
@@ -77,13 +98,24 @@ async fn what_was_sent_blindly_behind_a_refused_upgrade_is_not_served() {
 #[tokio::test]
 async fn no_tunnel_to_http2() {
     let backstage = Backstage::echo().await;
-    let gateway = Gateway::start(&[], |metrics| forward_to(metrics, Scheme::Http1, &[backstage.address]));
-    let lines = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
+    let gateway = Gateway::start(&[], |metrics| {
+        forward_to(metrics, Scheme::Http1, &[backstage.address])
+    });
+    let lines =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
     let mut client = Client::connect(gateway.port).await;
-    let answer = client.ask(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n")).await;
+    let answer = client
+        .ask(format!("GET / HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n"))
+        .await;
     assert_eq!(answer.status, 200);
     for name in ["connection", "upgrade", "http2-settings"] {
         assert_eq!(header(&backstage.only(), name), None, "{name}");
     }
-    assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.status, 200);
+    assert_eq!(
+        client
+            .ask("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .await
+            .status,
+        200
+    );
 }

@@ -8,7 +8,11 @@ use crate::http::request_id::Dice;
 use crate::runtime::{Endpoint, EndpointSet};
 
 /// The endpoint for a request, one that was not tried yet where there is any. None: there is no endpoint at all.
-pub(super) fn pick<'a>(set: &'a EndpointSet, tried: &[SocketAddr], dice: &Dice) -> Option<&'a Arc<Endpoint>> {
+pub(super) fn pick<'a>(
+    set: &'a EndpointSet,
+    tried: &[SocketAddr],
+    dice: &Dice,
+) -> Option<&'a Arc<Endpoint>> {
     let usable = &set.usable;
     let [only] = usable.as_slice() else {
         return pick_of_many(usable, tried, dice);
@@ -16,9 +20,17 @@ pub(super) fn pick<'a>(set: &'a EndpointSet, tried: &[SocketAddr], dice: &Dice) 
     Some(only)
 }
 
-fn pick_of_many<'a>(usable: &'a [Arc<Endpoint>], tried: &[SocketAddr], dice: &Dice) -> Option<&'a Arc<Endpoint>> {
+fn pick_of_many<'a>(
+    usable: &'a [Arc<Endpoint>],
+    tried: &[SocketAddr],
+    dice: &Dice,
+) -> Option<&'a Arc<Endpoint>> {
     if !tried.is_empty() {
-        let fresh = || usable.iter().filter(|endpoint| !tried.contains(&endpoint.address));
+        let fresh = || {
+            usable
+                .iter()
+                .filter(|endpoint| !tried.contains(&endpoint.address))
+        };
         let count = fresh().count();
         if count > 0 {
             return fresh().nth(dice.below(count));
@@ -26,8 +38,17 @@ fn pick_of_many<'a>(usable: &'a [Arc<Endpoint>], tried: &[SocketAddr], dice: &Di
     }
     let first = dice.below(usable.len());
     let step = 1 + dice.below(usable.len().saturating_sub(1));
-    let (first, second) = (usable.get(first)?, usable.get((first + step) % usable.len())?);
-    Some(if second.active.load(Relaxed) < first.active.load(Relaxed) { second } else { first })
+    let (first, second) = (
+        usable.get(first)?,
+        usable.get((first + step) % usable.len())?,
+    );
+    Some(
+        if second.active.load(Relaxed) < first.active.load(Relaxed) {
+            second
+        } else {
+            first
+        },
+    )
 }
 
 /// Counts a request on an endpoint for as long as it lives.
@@ -56,16 +77,23 @@ mod tests {
     fn set(active: &[u32]) -> EndpointSet {
         let endpoint = |(at, active): (usize, &u32)| {
             let port = 1000 + u16::try_from(at).unwrap();
-            Arc::new(Endpoint { address: ([127, 0, 0, 1], port).into(), active: AtomicU32::new(*active) })
+            Arc::new(Endpoint {
+                address: ([127, 0, 0, 1], port).into(),
+                active: AtomicU32::new(*active),
+            })
         };
-        EndpointSet { usable: active.iter().enumerate().map(endpoint).collect() }
+        EndpointSet {
+            usable: active.iter().enumerate().map(endpoint).collect(),
+        }
     }
 
     fn picks(set: &EndpointSet, tried: &[SocketAddr]) -> HashMap<u16, u32> {
         let dice = Dice::new();
         let mut picks = HashMap::new();
         for _ in 0..10_000 {
-            *picks.entry(pick(set, tried, &dice).unwrap().address.port()).or_default() += 1;
+            *picks
+                .entry(pick(set, tried, &dice).unwrap().address.port())
+                .or_default() += 1;
         }
         picks
     }

@@ -20,7 +20,11 @@ const MAX_HEADERS: usize = 128;
 const WINDOW: u32 = 1 << 20;
 
 async fn connect(worker: &Worker, address: SocketAddr) -> Result<TcpStream, Failure> {
-    let connected = tokio::time::timeout(worker.settings.timeouts.connect_timeout, TcpStream::connect(address)).await;
+    let connected = tokio::time::timeout(
+        worker.settings.timeouts.connect_timeout,
+        TcpStream::connect(address),
+    )
+    .await;
     let failure = match connected {
         Ok(Ok(stream)) => {
             worker.metrics.event(Event::UpstreamConnected);
@@ -39,7 +43,10 @@ async fn connect(worker: &Worker, address: SocketAddr) -> Result<TcpStream, Fail
 }
 
 /// A connection for one request at a time.
-pub(super) async fn http1(worker: &Worker, address: SocketAddr) -> Result<http1::SendRequest<RequestBody>, Failure> {
+pub(super) async fn http1(
+    worker: &Worker,
+    address: SocketAddr,
+) -> Result<http1::SendRequest<RequestBody>, Failure> {
     let stream = connect(worker, address).await?;
     let handshake = http1::Builder::new()
         .max_headers(MAX_HEADERS)
@@ -75,10 +82,11 @@ pub(super) async fn http2(
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
         .handshake(TokioIo::new(stream));
-    let (sender, connection) = tokio::time::timeout(worker.settings.timeouts.connect_timeout, handshake)
-        .await
-        .map_err(|_| Failure::ConnectTimeout)?
-        .map_err(|_| Failure::Connect)?;
+    let (sender, connection) =
+        tokio::time::timeout(worker.settings.timeouts.connect_timeout, handshake)
+            .await
+            .map_err(|_| Failure::ConnectTimeout)?
+            .map_err(|_| Failure::Connect)?;
     let metrics = worker.metrics.clone();
     tokio::task::spawn_local(async move {
         let _ = connection.await;

@@ -44,7 +44,8 @@ impl Pools {
         Self {
             homes: RefCell::default(),
             max_idle: limits.upstream_max_idle as usize,
-            idle_timeout: u64::try_from(timeouts.upstream_idle_timeout.as_millis()).unwrap_or(u64::MAX),
+            idle_timeout: u64::try_from(timeouts.upstream_idle_timeout.as_millis())
+                .unwrap_or(u64::MAX),
             metrics,
         }
     }
@@ -100,7 +101,10 @@ impl Home {
         let mut idle = self.idle.borrow_mut();
         if !sender.is_closed() && idle.len() < self.max_idle {
             self.metrics.event(Event::PoolPut);
-            idle.push(Idle { sender, since: clock::millis() });
+            idle.push(Idle {
+                sender,
+                since: clock::millis(),
+            });
         }
     }
 }
@@ -120,14 +124,22 @@ pub(crate) struct Lease {
 impl Lease {
     /// The connection may serve somebody else.
     pub(crate) fn release(self) {
-        let Self { sender, home, spent, _active } = self;
-        let Some(mut sender) = sender.filter(|sender| !spent && !sender.is_closed()) else { return };
+        let Self {
+            sender,
+            home,
+            spent,
+            _active,
+        } = self;
+        let Some(mut sender) = sender.filter(|sender| !spent && !sender.is_closed()) else {
+            return;
+        };
         if sender.is_ready() {
             home.put(sender);
         } else {
             // The response is complete, but the connection has not noticed yet, or still sends the request's body.
             tokio::task::spawn_local(async move {
-                let ready = tokio::time::timeout(std::time::Duration::from_secs(1), sender.ready()).await;
+                let ready =
+                    tokio::time::timeout(std::time::Duration::from_secs(1), sender.ready()).await;
                 if matches!(ready, Ok(Ok(()))) {
                     home.put(sender);
                 }

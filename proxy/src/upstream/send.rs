@@ -79,7 +79,9 @@ pub(crate) async fn forward(
             let set = upstream.endpoints.load();
             Arc::clone(pick(&set, &tried, &worker.dice).ok_or(Failure::NoEndpoint)?)
         };
-        let Some(now) = request.take() else { return Err(Failure::Closed) };
+        let Some(now) = request.take() else {
+            return Err(Failure::Closed);
+        };
         record.endpoint = Some(endpoint.address);
         record.attempts = record.attempts.saturating_add(1);
         let sent = if http2 {
@@ -110,13 +112,20 @@ struct Wait {
 
 impl Wait {
     fn is_over(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Waits. While the client still sends its body, the upstream need not answer.
-    async fn for_response<T>(&self, waits: &Waits, response: impl Future<Output = T>) -> Result<T, Failure> {
+    async fn for_response<T>(
+        &self,
+        waits: &Waits,
+        response: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
         if let Some(deadline) = self.deadline {
-            return tokio::time::timeout_at(deadline, response).await.map_err(|_| Failure::ResponseTimeout);
+            return tokio::time::timeout_at(deadline, response)
+                .await
+                .map_err(|_| Failure::ResponseTimeout);
         }
         if self.patience.is_zero() {
             return Ok(response.await);
@@ -144,12 +153,18 @@ impl Wait {
     }
 
     fn is_sending(&self) -> bool {
-        self.progress.as_ref().is_some_and(|progress| !progress.done.get())
+        self.progress
+            .as_ref()
+            .is_some_and(|progress| !progress.done.get())
     }
 
     /// Whose fault it is that no response came: the client's, where its body broke off.
     fn failure(&self, error: &hyper::Error) -> Failure {
-        match self.progress.as_ref().and_then(|progress| progress.fault.get()) {
+        match self
+            .progress
+            .as_ref()
+            .and_then(|progress| progress.fault.get())
+        {
             Some(Fault::TooSlow) => Failure::BodyTimeout,
             Some(_) => Failure::BadBody,
             None if error.is_parse() => Failure::BadResponse,
@@ -160,30 +175,45 @@ impl Wait {
 
 /// Gives a request the form that the upstream's protocol wants.
 fn prepare(forward: Forward, http2: bool) -> Result<Request<RequestBody>, Failure> {
-    let Forward { mut head, body, upgrade, trailers, .. } = forward;
+    let Forward {
+        mut head,
+        body,
+        upgrade,
+        trailers,
+        ..
+    } = forward;
     if http2 {
         head.version = Version::HTTP_2;
-        let host = head.headers.remove(HOST).ok_or(Failure::BadRequest("the Host is missing"))?;
+        let host = head
+            .headers
+            .remove(HOST)
+            .ok_or(Failure::BadRequest("the Host is missing"))?;
         let mut uri = std::mem::take(&mut head.uri).into_parts();
         uri.scheme = Some(http::uri::Scheme::HTTP);
         uri.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
-        head.uri = Uri::from_parts(uri).map_err(|_| Failure::BadRequest("the request target is not valid"))?;
+        head.uri = Uri::from_parts(uri)
+            .map_err(|_| Failure::BadRequest("the request target is not valid"))?;
         if trailers {
-            head.headers.insert(TE, HeaderValue::from_static("trailers"));
+            head.headers
+                .insert(TE, HeaderValue::from_static("trailers"));
         }
         return Ok(Request::from_parts(head, body));
     }
     head.version = Version::HTTP_11;
     // hyper takes a GET without framing for one without a body, whatever the body says.
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        head.headers
+            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if let Some(protocol) = upgrade {
-        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, protocol);
     } else if trailers {
-        head.headers.insert(TE, HeaderValue::from_static("trailers"));
-        head.headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        head.headers
+            .insert(TE, HeaderValue::from_static("trailers"));
+        head.headers
+            .insert(CONNECTION, HeaderValue::from_static("te"));
     }
     Ok(Request::from_parts(head, body))
 }
@@ -207,7 +237,12 @@ async fn over_http1(
         request = match (lost.request, copy) {
             (Some(request), _) => request,
             (None, Some(copy)) if matches!(lost.failure, Failure::Closed) => copy,
-            (None, _) => return Err(Lost { failure: lost.failure, request: None }),
+            (None, _) => {
+                return Err(Lost {
+                    failure: lost.failure,
+                    request: None,
+                });
+            }
         };
         worker.metrics.event(Event::Retried);
     }
@@ -231,19 +266,31 @@ async fn send(
     request: Request<RequestBody>,
     wait: &Wait,
 ) -> Result<Response<Incoming>, Lost> {
-    match wait.for_response(waits, sender.try_send_request(request)).await {
+    match wait
+        .for_response(waits, sender.try_send_request(request))
+        .await
+    {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut error)) => {
             let request = error.take_message();
-            Err(Lost { failure: wait.failure(error.error()), request })
+            Err(Lost {
+                failure: wait.failure(error.error()),
+                request,
+            })
         }
-        Err(failure) => Err(Lost { failure, request: None }),
+        Err(failure) => Err(Lost {
+            failure,
+            request: None,
+        }),
     }
 }
 
 /// A second copy of a request that may be sent twice.
 fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let safe = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
     if !safe || !request.body().is_end_stream() {
         return None;
     }
@@ -262,9 +309,15 @@ fn finish(
 ) -> (Response<Incoming>, Lease) {
     let headers = response.headers();
     // Two ways to tell the length: nobody knows where the next response would begin.
-    let ambiguous = headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(http::header::CONTENT_LENGTH);
+    let ambiguous = headers.contains_key(TRANSFER_ENCODING)
+        && headers.contains_key(http::header::CONTENT_LENGTH);
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let lease = Lease { sender: Some(sender), home, _active: active, spent: ambiguous || switched };
+    let lease = Lease {
+        sender: Some(sender),
+        home,
+        _active: active,
+        spent: ambiguous || switched,
+    };
     (response, lease)
 }
 
@@ -280,13 +333,29 @@ async fn over_http2(
         Ok(sender) => sender,
         Err(failure) => return Err(not_sent(failure, request)),
     };
-    match wait.for_response(&worker.waits, sender.try_send_request(request)).await {
-        Ok(Ok(response)) => Ok((response, Lease { sender: None, home, _active: active, spent: true })),
+    match wait
+        .for_response(&worker.waits, sender.try_send_request(request))
+        .await
+    {
+        Ok(Ok(response)) => Ok((
+            response,
+            Lease {
+                sender: None,
+                home,
+                _active: active,
+                spent: true,
+            },
+        )),
         Ok(Err(mut error)) => {
             let request = error.take_message();
-            Err(Lost { failure: wait.failure(error.error()), request })
+            Err(Lost {
+                failure: wait.failure(error.error()),
+                request,
+            })
         }
-        Err(failure) => Err(Lost { failure, request: None }),
+        Err(failure) => Err(Lost {
+            failure,
+            request: None,
+        }),
     }
 }
-

@@ -40,7 +40,14 @@ impl Waits {
     /// Wakes those that have waited for longer than this.
     pub(crate) fn sweep(&self, patience: Duration) {
         let now = clock::millis();
-        for (_, waker) in self.0.borrow().taken.iter().flatten().filter(|(since, _)| is_over(*since, now, patience)) {
+        for (_, waker) in self
+            .0
+            .borrow()
+            .taken
+            .iter()
+            .flatten()
+            .filter(|(since, _)| is_over(*since, now, patience))
+        {
             waker.wake_by_ref();
         }
     }
@@ -61,14 +68,23 @@ impl Waiting<'_> {
     /// Whether it has been so long; notes whom to wake, where that has changed.
     pub(super) fn is_over(&self, patience: Duration, cx: &Context<'_>) -> bool {
         let mut places = self.waits.0.borrow_mut();
-        let Some((since, waker)) = places.taken.get_mut(self.place).and_then(Option::as_mut) else { return true };
+        let Some((since, waker)) = places.taken.get_mut(self.place).and_then(Option::as_mut) else {
+            return true;
+        };
         waker.clone_from(cx.waker());
         is_over(*since, clock::millis(), patience)
     }
 
     /// Begins anew.
     pub(super) fn again(&self) {
-        if let Some((since, _)) = self.waits.0.borrow_mut().taken.get_mut(self.place).and_then(Option::as_mut) {
+        if let Some((since, _)) = self
+            .waits
+            .0
+            .borrow_mut()
+            .taken
+            .get_mut(self.place)
+            .and_then(Option::as_mut)
+        {
             *since = clock::millis();
         }
     }
