@@ -239,7 +239,10 @@ impl Directory {
 
 /// Counts what a shard has gained or lost. There is one writer.
 fn count(total: &AtomicUsize, old: usize, new: usize) {
-    total.store(total.load(Relaxed).saturating_add(new).saturating_sub(old), Relaxed);
+    total.store(
+        total.load(Relaxed).saturating_add(new).saturating_sub(old),
+        Relaxed,
+    );
 }
 
 /// The SHA-256 of an API key, by which [`Directory::api_key`] knows it.

@@ -66,17 +66,28 @@ impl Status {
 
     /// The stream to the control plane is open.
     pub(crate) fn connected(&self) {
-        self.0.lock().control_plane = Some(ControlPlane { connected: true, reason: None });
+        self.0.lock().control_plane = Some(ControlPlane {
+            connected: true,
+            reason: None,
+        });
     }
 
     /// The stream to the control plane is not open.
     pub(crate) fn disconnected(&self, reason: &str) {
-        self.0.lock().control_plane = Some(ControlPlane { connected: false, reason: Some(reason.to_owned()) });
+        self.0.lock().control_plane = Some(ControlPlane {
+            connected: false,
+            reason: Some(reason.to_owned()),
+        });
     }
 
     /// No new requests are wanted: not ready from now on.
     pub(crate) fn drain(&self) {
         self.0.lock().draining = true;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.told().ready
     }
 
     fn told(&self) -> Told {
@@ -96,7 +107,10 @@ pub(crate) async fn serve(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> Result<SocketAddr, Error> {
-    let wrong = |source| Error::Start { what: format!("opening {address} for /readyz (--status-address)"), source };
+    let wrong = |source| Error::Start {
+        what: format!("opening {address} for /readyz (--status-address)"),
+        source,
+    };
     let listener = TcpListener::bind(address).await.map_err(wrong)?;
     let address = listener.local_addr().map_err(wrong)?;
     tokio::spawn(async move {
@@ -111,7 +125,9 @@ pub(crate) async fn serve(
 async fn accept(listener: TcpListener, status: Arc<Status>, metrics: Arc<Metrics>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -139,34 +155,62 @@ async fn accept(listener: TcpListener, status: Arc<Status>, metrics: Arc<Metrics
     }
 }
 
-fn answer(request: &Request<Incoming>, status: &Status, metrics: &Arc<Metrics>) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    status: &Status,
+    metrics: &Arc<Metrics>,
+) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", "only GET\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let mut response = text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain; charset=utf-8",
+            "only GET\n",
+        );
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         "/readyz" => {
             let told = status.told();
-            let code = if told.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            text(code, "application/json; charset=utf-8", serde_json::to_string(&told).unwrap_or_default())
+            let code = if told.ready {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            text(
+                code,
+                "application/json; charset=utf-8",
+                serde_json::to_string(&told).unwrap_or_default(),
+            )
         }
         "/metrics" => match metrics.text() {
             Ok(body) => text(StatusCode::OK, METRICS, body),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", error.to_string()),
+            Err(error) => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain; charset=utf-8",
+                error.to_string(),
+            ),
         },
-        _ => {
-            text(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "there are /livez, /readyz and /metrics here\n")
-        }
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "text/plain; charset=utf-8",
+            "there are /livez, /readyz and /metrics here\n",
+        ),
     }
 }
 
 fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -22,13 +22,18 @@ fn resolver() -> io::Result<&'static TokioResolver> {
     if let Some(resolver) = RESOLVER.get() {
         return Ok(resolver);
     }
-    let made = TokioResolver::builder_tokio().and_then(|builder| builder.build()).map_err(io::Error::other)?;
+    let made = TokioResolver::builder_tokio()
+        .and_then(|builder| builder.build())
+        .map_err(io::Error::other)?;
     Ok(RESOLVER.get_or_init(|| made))
 }
 
 /// The addresses of a name, sorted, and until when they are believed.
 async fn look_up(name: &str) -> io::Result<(Vec<IpAddr>, Instant)> {
-    let found = resolver()?.lookup_ip(name).await.map_err(|error| io::Error::other(format!("{name}: {error}")))?;
+    let found = resolver()?
+        .lookup_ip(name)
+        .await
+        .map_err(|error| io::Error::other(format!("{name}: {error}")))?;
     let mut addresses: Vec<IpAddr> = found.iter().collect();
     addresses.sort_unstable();
     addresses.dedup();
@@ -44,7 +49,10 @@ pub(crate) async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 /// Keeps the addresses of upstreams up to date, whichever there are.
-pub(crate) async fn follow(mut wanted: watch::Receiver<Vec<DnsUpstream>>, shutdown: CancellationToken) {
+pub(crate) async fn follow(
+    mut wanted: watch::Receiver<Vec<DnsUpstream>>,
+    shutdown: CancellationToken,
+) {
     let mut running: HashMap<usize, (DnsUpstream, CancellationToken)> = HashMap::new();
     loop {
         let now = wanted.borrow_and_update().clone();
@@ -81,8 +89,10 @@ async fn refresh(upstream: DnsUpstream) {
     loop {
         let wait = match look_up(&upstream.name).await {
             Ok((addresses, valid_until)) => {
-                let addresses: Vec<_> =
-                    addresses.into_iter().map(|address| SocketAddr::new(address, upstream.port)).collect();
+                let addresses: Vec<_> = addresses
+                    .into_iter()
+                    .map(|address| SocketAddr::new(address, upstream.port))
+                    .collect();
                 if !addresses.is_empty() {
                     set_endpoints(&upstream.upstream, &addresses);
                 }

@@ -54,15 +54,21 @@ impl LastGood {
             .create(folder)
             .map_err(|source| wrong("making the state folder", folder, "--state-dir", source))?;
         let secret = match key_file {
-            Some(path) => {
-                read_key(path).map_err(|source| wrong("reading the state key", path, "--state-key-file", source))?
-            }
+            Some(path) => read_key(path).map_err(|source| {
+                wrong("reading the state key", path, "--state-key-file", source)
+            })?,
             None => {
                 let path = folder.join(KEY);
-                own_key(&path).map_err(|source| wrong("reading the state key", &path, "--state-dir", source))?
+                own_key(&path).map_err(|source| {
+                    wrong("reading the state key", &path, "--state-dir", source)
+                })?
             }
         };
-        Ok(Self { path: folder.join(LOG), key: Arc::new(MasterKey::new(secret)), appends: None })
+        Ok(Self {
+            path: folder.join(LOG),
+            key: Arc::new(MasterKey::new(secret)),
+            appends: None,
+        })
     }
 
     /// Hands the changes of the log to `apply`, oldest first, and begins to take new ones. Nothing is handed over of a log
@@ -76,7 +82,10 @@ impl LastGood {
                 Err(error) => {
                     // It was whole a moment ago. What was handed over is a part of a snapshot: nothing is better.
                     tracing::error!(path = %self.path.display(), %error, "the last good snapshot cannot be read again");
-                    apply(Delta { reset_buckets: (0..snapshot::BUCKETS).collect(), ..Delta::default() });
+                    apply(Delta {
+                        reset_buckets: (0..snapshot::BUCKETS).collect(),
+                        ..Delta::default()
+                    });
                     None
                 }
             },
@@ -91,7 +100,9 @@ impl LastGood {
         let thread = std::thread::Builder::new().name("last-good".to_owned());
         match thread.spawn(move || writer.run(&appends)) {
             Ok(_) => self.appends = Some(sender),
-            Err(error) => tracing::error!(%error, "the last good snapshot will not be kept: no thread"),
+            Err(error) => {
+                tracing::error!(%error, "the last good snapshot will not be kept: no thread")
+            }
         }
     }
 
@@ -99,7 +110,11 @@ impl LastGood {
     pub(crate) fn append(&self, version: &Arc<str>, upserts: Vec<Bytes>, removals: Vec<KeyId>) {
         if let Some(appends) = &self.appends {
             // The thread ends only with the process.
-            let _gone = appends.send(Append { version: Arc::clone(version), upserts, removals });
+            let _gone = appends.send(Append {
+                version: Arc::clone(version),
+                upserts,
+                removals,
+            });
         }
     }
 }
@@ -109,7 +124,10 @@ fn read_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut secret = Zeroizing::new(Vec::with_capacity(4096));
     fs::File::open(path)?.take(4096).read_to_end(&mut secret)?;
     if secret.len() < 32 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a key of at least 32 bytes is needed"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a key of at least 32 bytes is needed",
+        ));
     }
     Ok(secret)
 }
@@ -124,7 +142,12 @@ fn own_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("there is no randomness"))?;
     // Whole under its name or not at all.
     let temporary = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(&secret)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;

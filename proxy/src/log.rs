@@ -53,7 +53,11 @@ pub(crate) struct Writer(Option<(JoinHandle<()>, Arc<Shared>)>);
 
 impl Clone for Logger {
     fn clone(&self) -> Self {
-        Self(self.0.as_ref().map(|(_, shared)| (shared.buffer(), Arc::clone(shared))))
+        Self(
+            self.0
+                .as_ref()
+                .map(|(_, shared)| (shared.buffer(), Arc::clone(shared))),
+        )
     }
 }
 
@@ -76,12 +80,21 @@ pub(crate) fn open(to: &AccessLog, metrics: &Arc<Metrics>) -> Result<(Logger, Wr
         AccessLog::File(path) => {
             let open: io::Result<File> = OpenOptions::new().append(true).create(true).open(path);
             let what = || format!("opening the access log {} (--access-log)", path.display());
-            start(open.map_err(|source| Error::Start { what: what(), source })?, metrics)
+            start(
+                open.map_err(|source| Error::Start {
+                    what: what(),
+                    source,
+                })?,
+                metrics,
+            )
         }
     }
 }
 
-fn start(to: impl Write + Send + 'static, metrics: &Arc<Metrics>) -> Result<(Logger, Writer), Error> {
+fn start(
+    to: impl Write + Send + 'static,
+    metrics: &Arc<Metrics>,
+) -> Result<(Logger, Writer), Error> {
     let shared = Arc::new(Shared {
         buffers: Mutex::default(),
         closing: AtomicBool::new(false),
@@ -94,10 +107,16 @@ fn start(to: impl Write + Send + 'static, metrics: &Arc<Metrics>) -> Result<(Log
             let shared = Arc::clone(&shared);
             move || run(to, &shared)
         })
-        .map_err(|source| Error::Start { what: "starting the thread of the access log".to_owned(), source })?;
+        .map_err(|source| Error::Start {
+            what: "starting the thread of the access log".to_owned(),
+            source,
+        })?;
     // Nobody else sets it.
     let _set = shared.thread.set(thread.thread().clone());
-    Ok((Logger(Some((shared.buffer(), Arc::clone(&shared)))), Writer(Some((thread, shared)))))
+    Ok((
+        Logger(Some((shared.buffer(), Arc::clone(&shared)))),
+        Writer(Some((thread, shared))),
+    ))
 }
 
 impl Logger {
@@ -108,7 +127,9 @@ impl Logger {
 
     /// Writes a request down. Costs nothing where the log is off.
     pub(crate) fn write(&self, record: &Record) {
-        let Some((buffer, shared)) = &self.0 else { return };
+        let Some((buffer, shared)) = &self.0 else {
+            return;
+        };
         let mut buffer = buffer.lock();
         let Buffer { text, clock, lost } = &mut *buffer;
         if text.len() >= LIMIT {
@@ -128,7 +149,9 @@ impl Logger {
 impl Writer {
     /// Writes out what is there, and ends.
     pub(crate) fn close(self) {
-        let Some((thread, shared)) = self.0 else { return };
+        let Some((thread, shared)) = self.0 else {
+            return;
+        };
         shared.closing.store(true, Ordering::Release);
         thread.thread().unpark();
         if thread.join().is_err() {
@@ -191,7 +214,10 @@ fn run(mut to: impl Write, shared: &Shared) {
 
 /// Buffers of workers that are gone, once they are empty.
 fn forget_unused(shared: &Shared) {
-    shared.buffers.lock().retain(|buffer| Arc::strong_count(buffer) > 1 || !buffer.lock().text.is_empty());
+    shared
+        .buffers
+        .lock()
+        .retain(|buffer| Arc::strong_count(buffer) > 1 || !buffer.lock().text.is_empty());
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 
 /// Upper bounds of the latency histogram's buckets, in microseconds.
 const BOUNDS: [u64; 15] = [
-    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
-    60_000_000,
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 10_000_000, 60_000_000,
 ];
 
 /// How many reasons a plugin, or the gateway itself, can give for its verdicts before they are all "other".
@@ -163,7 +163,10 @@ impl Metrics {
     /// The part that the worker with this number counts in, from 0. Only its thread may use it.
     #[must_use]
     pub fn worker(self: &Arc<Self>, number: usize) -> WorkerMetrics {
-        WorkerMetrics { shared: Arc::clone(self), number: number.min(self.workers.len().saturating_sub(1)) }
+        WorkerMetrics {
+            shared: Arc::clone(self),
+            number: number.min(self.workers.len().saturating_sub(1)),
+        }
     }
 
     /// The cells of a route ("HTTPRoute/shop/orders"), the same ones as long as somebody holds them.
@@ -179,7 +182,11 @@ impl Metrics {
     pub fn plugin(&self, name: &Arc<str>, kind: &'static str) -> PluginId {
         let new = || {
             let workers = self.workers.iter().map(|_| Reasons::default()).collect();
-            PluginId(Arc::new(PluginSeries { name: Arc::clone(name), kind, workers }))
+            PluginId(Arc::new(PluginSeries {
+                name: Arc::clone(name),
+                kind,
+                workers,
+            }))
         };
         let mut plugins = self.plugins.lock();
         let id = plugins.entry(Arc::clone(name)).or_insert_with(new);
@@ -191,8 +198,12 @@ impl Metrics {
 
     /// Forgets routes and plugins that nobody holds any more.
     pub fn forget_unused(&self) {
-        self.routes.lock().retain(|_, id| Arc::strong_count(&id.0) > 1);
-        self.plugins.lock().retain(|_, id| Arc::strong_count(&id.0) > 1);
+        self.routes
+            .lock()
+            .retain(|_, id| Arc::strong_count(&id.0) > 1);
+        self.plugins
+            .lock()
+            .retain(|_, id| Arc::strong_count(&id.0) > 1);
     }
 
     /// What there is once.
@@ -248,8 +259,13 @@ impl WorkerMetrics {
     /// A request was answered; `rule` is none where no route took it.
     pub fn request(&self, rule: Option<&RuleId>, status: StatusCode, took: Duration) {
         let series = &rule.unwrap_or(&self.shared.unrouted).0;
-        let Some(cells) = series.workers.get(self.number) else { return };
-        if let Some(class) = cells.classes.get(usize::from(status.as_u16() / 100).saturating_sub(1)) {
+        let Some(cells) = series.workers.get(self.number) else {
+            return;
+        };
+        if let Some(class) = cells
+            .classes
+            .get(usize::from(status.as_u16() / 100).saturating_sub(1))
+        {
             bump(class, 1);
         }
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -276,7 +292,12 @@ impl WorkerMetrics {
 
     /// Something happened.
     pub fn event(&self, event: Event) {
-        if let Some(cell) = self.shared.workers.get(self.number).and_then(|worker| worker.events.get(event as usize)) {
+        if let Some(cell) = self
+            .shared
+            .workers
+            .get(self.number)
+            .and_then(|worker| worker.events.get(event as usize))
+        {
             bump(cell, 1);
         }
     }

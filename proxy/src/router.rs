@@ -42,8 +42,12 @@ struct Entry {
 
 impl Entry {
     fn matches(&self, request: &Request<'_>, wildcard_suffix: Option<&str>) -> bool {
-        (!self.one_label || wildcard_suffix.is_none_or(|suffix| has_one_label_more(request.host, suffix)))
-            && self.conditions.as_ref().is_none_or(|conditions| conditions.match_request(request))
+        (!self.one_label
+            || wildcard_suffix.is_none_or(|suffix| has_one_label_more(request.host, suffix)))
+            && self
+                .conditions
+                .as_ref()
+                .is_none_or(|conditions| conditions.match_request(request))
     }
 }
 
@@ -52,14 +56,19 @@ impl Router {
     #[must_use]
     pub fn find(&self, request: &Request<'_>) -> Option<Found<'_>> {
         let hosts = self.routes.get(self.listener(request.host)?)?;
-        hosts.candidates(request.host).find_map(|(paths, suffix)| paths.find(request, suffix))
+        hosts
+            .candidates(request.host)
+            .find_map(|(paths, suffix)| paths.find(request, suffix))
     }
 
     /// A number for the listener that a host belongs to; equal for two hosts of one listener. None: no listener takes it.
     /// A client that named one host in its TLS handshake must not reach the listener of another.
     #[must_use]
     pub fn listener(&self, host: &str) -> Option<usize> {
-        self.listeners.candidates(host).next().map(|(listener, _)| *listener)
+        self.listeners
+            .candidates(host)
+            .next()
+            .map(|(listener, _)| *listener)
     }
 }
 

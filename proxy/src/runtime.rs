@@ -32,7 +32,10 @@ impl Runtime {
     /// Costs nothing for a Consumer without plugins.
     #[must_use]
     pub fn plugins_of(&self, consumer: &ConsumerRef) -> Vec<Option<&Arc<ChainPlugin>>> {
-        let mut found: Vec<_> = consumer.plugins().map(|key| self.plugins.get(key)).collect();
+        let mut found: Vec<_> = consumer
+            .plugins()
+            .map(|key| self.plugins.get(key))
+            .collect();
         found.sort_by_key(|plugin| plugin.map(|plugin| plugin.kind));
         found
     }

@@ -58,7 +58,9 @@ pub(crate) fn start(
 ) -> Result<Started, Error> {
     // A local control plane is as near as a file would be, and has newer news.
     let last_good = match (&source, &options.state_dir) {
-        (Source::Controller(_), Some(folder)) => Some(LastGood::open(folder, options.state_key_file.as_deref())?),
+        (Source::Controller(_), Some(folder)) => {
+            Some(LastGood::open(folder, options.state_key_file.as_deref())?)
+        }
         _ => None,
     };
     let state = State::new(Arc::clone(metrics));
@@ -80,7 +82,13 @@ pub(crate) fn start(
     tokio::spawn(dns::follow(dns_watch, shutdown.clone()));
     match source {
         Source::Controller(options) => {
-            let source = grpc::Source { options, handle, later, metrics: Arc::clone(metrics), status: Arc::clone(status) };
+            let source = grpc::Source {
+                options,
+                handle,
+                later,
+                metrics: Arc::clone(metrics),
+                status: Arc::clone(status),
+            };
             tokio::spawn(source.run(shutdown.clone()));
         }
         Source::Local { changes, acks } => {
@@ -89,3 +97,6 @@ pub(crate) fn start(
     }
     Ok(Started { runtime, reconcile })
 }
+
+#[cfg(test)]
+mod tests;

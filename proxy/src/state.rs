@@ -138,13 +138,22 @@ impl State {
 
     /// Keys of the listeners on a port.
     pub(crate) fn listeners_on(&self, port: u16) -> impl Iterator<Item = &str> {
-        self.tables.listeners.iter().filter(move |(_, parts)| parts.port == port).map(|(key, _)| &**key)
+        self.tables
+            .listeners
+            .iter()
+            .filter(move |(_, parts)| parts.port == port)
+            .map(|(key, _)| &**key)
     }
 
     /// What could not be taken, all that is in force.
     pub(crate) fn refusals(&self) -> Vec<Refusal> {
         let all = self.refused.iter().chain(&self.conflicts);
-        all.take(MAX_REFUSALS).map(|(key, reason)| Refusal { key: key.to_string(), reason: reason.clone() }).collect()
+        all.take(MAX_REFUSALS)
+            .map(|(key, reason)| Refusal {
+                key: key.to_string(),
+                reason: reason.clone(),
+            })
+            .collect()
     }
 
     /// How many could not be taken.
@@ -217,7 +226,12 @@ impl State {
     }
 
     fn finish(&self, progress: Progress) -> Applied {
-        let Progress { changes, structural, mut applied, .. } = progress;
+        let Progress {
+            changes,
+            structural,
+            mut applied,
+            ..
+        } = progress;
         if !changes.is_empty() {
             self.directory.apply(changes);
         }
@@ -243,11 +257,17 @@ impl State {
         let key = resource.key;
         let id = KeyId::of(&key);
         let hash = snapshot::hash_of(encoded);
-        if self.inventory.hash(&id).is_some_and(|(held, _)| held == hash) {
+        if self
+            .inventory
+            .hash(&id)
+            .is_some_and(|(held, _)| held == hash)
+        {
             progress.applied.not_kept.insert(at);
             return Some(id);
         }
-        let body = resource.body.ok_or_else(|| "this version of the proxy does not know this type".to_owned());
+        let body = resource
+            .body
+            .ok_or_else(|| "this version of the proxy does not know this type".to_owned());
         let is_plugin = matches!(body, Ok(Body::Plugin(_)));
         match body.and_then(|body| self.take(&key, id, body, progress)) {
             Ok(place) => {
@@ -256,7 +276,9 @@ impl State {
                 match (old, place) {
                     (None, Place::Table) => drop(self.names.insert(id, key.as_str().into())),
                     // It was refused before.
-                    (Some(Place::Table), Place::Key(_) | Place::Consumer) => drop(self.names.remove(&id)),
+                    (Some(Place::Table), Place::Key(_) | Place::Consumer) => {
+                        drop(self.names.remove(&id))
+                    }
                     _ => {}
                 }
                 if !self.refused.is_empty() && !is_plugin {
@@ -273,7 +295,9 @@ impl State {
                 }
                 if key.starts_with("Plugin/") {
                     let plugin = self.closed_plugin(&key, reason.as_str().into());
-                    self.tables.plugins.insert(key.as_str().into(), Arc::new(plugin));
+                    self.tables
+                        .plugins
+                        .insert(key.as_str().into(), Arc::new(plugin));
                     progress.structural = true;
                 } else if old.is_some() {
                     progress.applied.not_kept.insert(at);
@@ -284,35 +308,59 @@ impl State {
         Some(id)
     }
 
-    fn take(&mut self, key: &str, id: KeyId, body: Body, progress: &mut Progress) -> Result<Place, String> {
+    fn take(
+        &mut self,
+        key: &str,
+        id: KeyId,
+        body: Body,
+        progress: &mut Progress,
+    ) -> Result<Place, String> {
         match body {
             Body::Consumer(consumer) => {
-                let proto::Consumer { id: own, username, custom_id, groups, plugins } = &consumer;
-                progress.changes.put_consumer(id, NewConsumer::new(own, username, custom_id, groups, plugins)?);
+                let proto::Consumer {
+                    id: own,
+                    username,
+                    custom_id,
+                    groups,
+                    plugins,
+                } = &consumer;
+                progress.changes.put_consumer(
+                    id,
+                    NewConsumer::new(own, username, custom_id, groups, plugins)?,
+                );
                 return Ok(Place::Consumer);
             }
             Body::Credential(credential) => return self.credential(key, id, credential, progress),
             Body::Endpoints(endpoints) => {
-                let name = key.strip_prefix("Endpoints/").ok_or("the key does not begin with Endpoints/")?;
+                let name = key
+                    .strip_prefix("Endpoints/")
+                    .ok_or("the key does not begin with Endpoints/")?;
                 self.tables.upstreams.put_endpoints(name, &endpoints)?;
                 return Ok(Place::Table);
             }
             Body::Secret(_) => return Ok(Place::Table),
             Body::Listener(listener) => {
-                self.tables.listeners.insert(key.into(), ListenerParts::read(listener)?);
+                self.tables
+                    .listeners
+                    .insert(key.into(), ListenerParts::read(listener)?);
             }
             Body::Route(route) => {
                 let route = RouteParts::read(route, &mut self.regexes)?;
                 self.tables.routes.insert(key.into(), route);
             }
             Body::Upstream(upstream) => {
-                let name = key.strip_prefix("Upstream/").ok_or("the key does not begin with Upstream/")?;
+                let name = key
+                    .strip_prefix("Upstream/")
+                    .ok_or("the key does not begin with Upstream/")?;
                 self.tables.upstreams.put(name, upstream)?;
             }
             Body::Certificate(certificate) => {
                 let provider = self.tls.tls.provider();
-                let certificate = Certificate::read(&certificate.chain_pem, &certificate.key_pem, provider)?;
-                self.tables.certificates.insert(key.into(), Arc::new(certificate));
+                let certificate =
+                    Certificate::read(&certificate.chain_pem, &certificate.key_pem, provider)?;
+                self.tables
+                    .certificates
+                    .insert(key.into(), Arc::new(certificate));
             }
             Body::Plugin(plugin) => {
                 let plugin = self.plugin(key, plugin);
@@ -335,13 +383,20 @@ impl State {
             .and_then(|rest| rest.split_once('/'))
             .map(|(namespace, _)| namespace)
             .ok_or("the key is not of the form Credential/<namespace>/<name>")?;
-        let proof = credential.proof.ok_or("this version of the proxy does not know this kind of credential")?;
+        let proof = credential
+            .proof
+            .ok_or("this version of the proxy does not know this kind of credential")?;
         let proto::credential::Proof::KeyAuth(proof) = proof;
         let new = NewKey {
             key: id,
             namespace,
-            digest: (&*proof.digest).try_into().map_err(|_| "the digest is not 32 bytes long")?,
-            id: credential.id.parse().map_err(|_| format!("id: {:?} is not a UUID", credential.id))?,
+            digest: (&*proof.digest)
+                .try_into()
+                .map_err(|_| "the digest is not 32 bytes long")?,
+            id: credential
+                .id
+                .parse()
+                .map_err(|_| format!("id: {:?} is not a UUID", credential.id))?,
             consumer: self.consumer_id(credential.consumer),
             not_before: credential.not_before,
             expires_at: credential.expires_at,
@@ -366,11 +421,22 @@ impl State {
         let name: Arc<str> = key.strip_prefix("Plugin/").unwrap_or(key).into();
         let kind = plugins::Type::from_name(&from.r#type);
         let handler = if from.closed.is_empty() {
-            let namespaces = self.directory.namespaces(from.namespaces.iter().map(String::as_str));
+            let namespaces = self
+                .directory
+                .namespaces(from.namespaces.iter().map(String::as_str));
             let anonymous = (!from.anonymous.is_empty()).then_some(from.anonymous.as_str());
             plugins::Config::from_json(&from.r#type, &from.config)
                 .map_err(|error| error.to_string())
-                .and_then(|config| Handler::build(config, BuildContext { key, namespaces, anonymous }))
+                .and_then(|config| {
+                    Handler::build(
+                        config,
+                        BuildContext {
+                            key,
+                            namespaces,
+                            anonymous,
+                        },
+                    )
+                })
                 .inspect_err(|reason| {
                     tracing::warn!(key, reason, "refused; its routes are closed");
                     self.refused.insert(key.into(), reason.clone());
@@ -381,24 +447,40 @@ impl State {
         if handler.is_ok() {
             self.refused.remove(key);
         }
-        let metrics = self.metrics.plugin(&name, kind.map_or("", plugins::Type::name));
-        ChainPlugin { name, kind, handler: handler.map(Arc::new).map_err(Arc::from), metrics }
+        let metrics = self
+            .metrics
+            .plugin(&name, kind.map_or("", plugins::Type::name));
+        ChainPlugin {
+            name,
+            kind,
+            handler: handler.map(Arc::new).map_err(Arc::from),
+            metrics,
+        }
     }
 
     fn closed_plugin(&self, key: &str, reason: Arc<str>) -> ChainPlugin {
         let name: Arc<str> = key.strip_prefix("Plugin/").unwrap_or(key).into();
         let metrics = self.metrics.plugin(&name, "");
-        ChainPlugin { name, kind: None, handler: Err(reason), metrics }
+        ChainPlugin {
+            name,
+            kind: None,
+            handler: Err(reason),
+            metrics,
+        }
     }
 
     fn remove(&mut self, id: &KeyId, progress: &mut Progress) {
-        let Some(place) = self.inventory.remove(id) else { return };
+        let Some(place) = self.inventory.remove(id) else {
+            return;
+        };
         progress.applied.removed.push(*id);
         match place {
             Place::Consumer => progress.changes.remove_consumer(*id),
             Place::Key(slot) => progress.changes.remove_key(*id, KeySlot::from_bytes(slot)),
             Place::Table => {
-                let Some(key) = self.names.remove(id) else { return };
+                let Some(key) = self.names.remove(id) else {
+                    return;
+                };
                 progress.structural |= self.remove_from_tables(&key, progress);
                 self.refused.remove(&key);
                 return;
@@ -438,7 +520,9 @@ impl State {
 /// An API key that is elsewhere now, or is none any more, leaves its old place.
 fn forget_key(old: Option<Place>, new: Place, id: KeyId, changes: &mut Changes) {
     match old {
-        Some(Place::Key(slot)) if new != Place::Key(slot) => changes.remove_key(id, KeySlot::from_bytes(slot)),
+        Some(Place::Key(slot)) if new != Place::Key(slot) => {
+            changes.remove_key(id, KeySlot::from_bytes(slot))
+        }
         _ => {}
     }
 }

@@ -30,7 +30,11 @@ impl Certificate {
     ///
     /// # Errors
     /// What is wrong with them. Nothing of the key is in the text.
-    pub(crate) fn read(chain_pem: &[u8], key_pem: &[u8], provider: &CryptoProvider) -> Result<Self, String> {
+    pub(crate) fn read(
+        chain_pem: &[u8],
+        key_pem: &[u8],
+        provider: &CryptoProvider,
+    ) -> Result<Self, String> {
         let chain = CertificateDer::pem_slice_iter(chain_pem)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| format!("the certificate is not readable PEM: {error}"))?;
@@ -38,14 +42,21 @@ impl Certificate {
             return Err("there is no certificate in the PEM text".to_owned());
         };
         let names = match webpki::EndEntityCert::try_from(first) {
-            Ok(certificate) => certificate.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect(),
+            Ok(certificate) => certificate
+                .valid_dns_names()
+                .map(|name| name.to_ascii_lowercase().into())
+                .collect(),
             Err(error) => return Err(format!("the certificate is not usable: {error}")),
         };
-        let key = PrivateKeyDer::from_pem_slice(key_pem)
-            .map_err(|_| "there is no readable private key (PKCS#8, PKCS#1 or SEC1) in the PEM text".to_owned())?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| {
+            "there is no readable private key (PKCS#8, PKCS#1 or SEC1) in the PEM text".to_owned()
+        })?;
         let key = CertifiedKey::from_der(chain, key, provider)
             .map_err(|error| format!("certificate and private key do not go together: {error}"))?;
-        Ok(Self { key: Arc::new(key), names })
+        Ok(Self {
+            key: Arc::new(key),
+            names,
+        })
     }
 }
 
@@ -68,7 +79,10 @@ impl fmt::Debug for Tls {
 impl Default for Tls {
     fn default() -> Self {
         // Without tickets (there is no randomness) every handshake is a full one.
-        Self { provider: Arc::new(aws_lc_rs::default_provider()), tickets: aws_lc_rs::Ticketer::new().ok() }
+        Self {
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            tickets: aws_lc_rs::Ticketer::new().ok(),
+        }
     }
 }
 
@@ -79,7 +93,10 @@ impl Tls {
 
     /// TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1, with the certificates of the listeners of one port, the default listener
     /// first.
-    pub(crate) fn server_config(&self, listeners: &[ListenerCertificates]) -> Result<rustls::ServerConfig, String> {
+    pub(crate) fn server_config(
+        &self,
+        listeners: &[ListenerCertificates],
+    ) -> Result<rustls::ServerConfig, String> {
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
@@ -120,7 +137,10 @@ impl fmt::Debug for Names {
 
 impl Resolver {
     fn new(listeners: &[ListenerCertificates]) -> Self {
-        let mut new = Self { listeners: Hosts::default(), default: None };
+        let mut new = Self {
+            listeners: Hosts::default(),
+            default: None,
+        };
         for (hostname, certificates) in listeners {
             let names = new.listeners.entry(hostname, Names::default);
             for certificate in certificates {
@@ -174,10 +194,17 @@ mod tests {
 
     #[test]
     fn names_choose_listener_and_certificate() {
-        let (a, wild, b, other) =
-            (certificate(&["A.test"]), certificate(&["*.w.test", "w.test"]), certificate(&["b.test"]), certificate(&["x"]));
+        let (a, wild, b, other) = (
+            certificate(&["A.test"]),
+            certificate(&["*.w.test", "w.test"]),
+            certificate(&["b.test"]),
+            certificate(&["x"]),
+        );
         let listeners: Vec<ListenerCertificates> = vec![
-            ("".into(), vec![Arc::clone(&a), Arc::clone(&wild), Arc::clone(&b)]),
+            (
+                "".into(),
+                vec![Arc::clone(&a), Arc::clone(&wild), Arc::clone(&b)],
+            ),
             ("*.other".into(), vec![Arc::clone(&other)]),
             ("none.test".into(), vec![]),
         ];
@@ -193,7 +220,10 @@ mod tests {
             (Some("none.test"), &a),
             (None, &a),
         ] {
-            assert!(Arc::ptr_eq(resolver.find(name).unwrap(), &expected.key), "{name:?}");
+            assert!(
+                Arc::ptr_eq(resolver.find(name).unwrap(), &expected.key),
+                "{name:?}"
+            );
         }
         assert!(Resolver::new(&[]).find(Some("a.test")).is_none());
     }
@@ -209,7 +239,11 @@ mod tests {
             ("", key.as_str(), "no certificate"),
             (chain.as_str(), "", "no readable private key"),
             (chain.as_str(), chain.as_str(), "no readable private key"),
-            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", key.as_str(), "not usable"),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                key.as_str(),
+                "not usable",
+            ),
         ] {
             let error = Certificate::read(chain.as_bytes(), key.as_bytes(), &provider).unwrap_err();
             assert!(error.contains(expected), "{error}");

@@ -10,13 +10,22 @@ async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    (
+        head.split(' ').nth(1).unwrap().parse().unwrap(),
+        body.to_owned(),
+    )
 }
 
 async fn start() -> (SocketAddr, Arc<Status>, Arc<Metrics>, CancellationToken) {
-    let (status, metrics, stop) = (Arc::new(Status::default()), Metrics::new(1), CancellationToken::new());
+    let (status, metrics, stop) = (
+        Arc::new(Status::default()),
+        Metrics::new(1),
+        CancellationToken::new(),
+    );
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let address = serve(any, Arc::clone(&status), Arc::clone(&metrics), stop.clone()).await.unwrap();
+    let address = serve(any, Arc::clone(&status), Arc::clone(&metrics), stop.clone())
+        .await
+        .unwrap();
     (address, status, metrics, stop)
 }
 
@@ -24,13 +33,22 @@ async fn start() -> (SocketAddr, Arc<Status>, Arc<Metrics>, CancellationToken) {
 async fn ready_from_the_first_snapshot_until_draining() {
     let (address, status, ..) = start().await;
     assert_eq!(ask(address, "GET /livez").await.0, 200);
-    assert_eq!(ask(address, "GET /readyz").await, (503, "{\"ready\":false}".to_owned()));
+    assert_eq!(
+        ask(address, "GET /readyz").await,
+        (503, "{\"ready\":false}".to_owned())
+    );
     status.in_force(&"v1".into(), Some("sha256:00".into()));
     let expected = r#"{"ready":true,"version":"v1","manifests":"sha256:00"}"#;
-    assert_eq!(ask(address, "GET /readyz").await, (200, expected.to_owned()));
+    assert_eq!(
+        ask(address, "GET /readyz").await,
+        (200, expected.to_owned())
+    );
     status.disconnected("no \"way\"");
     let expected = r#"{"ready":true,"version":"v1","manifests":"sha256:00","controlPlane":{"connected":false,"reason":"no \"way\""}}"#;
-    assert_eq!(ask(address, "GET /readyz").await, (200, expected.to_owned()));
+    assert_eq!(
+        ask(address, "GET /readyz").await,
+        (200, expected.to_owned())
+    );
     status.drain();
     assert_eq!(ask(address, "GET /readyz").await.0, 503);
     assert_eq!(ask(address, "GET /livez").await.0, 200);
@@ -76,6 +94,12 @@ async fn metrics_and_nothing_else() {
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_flag() {
     let (address, status, metrics, stop) = start().await;
-    let error = serve(address, status, metrics, stop).await.unwrap_err().to_string();
-    assert!(error.contains("--status-address") && error.contains(&address.to_string()), "{error}");
+    let error = serve(address, status, metrics, stop)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("--status-address") && error.contains(&address.to_string()),
+        "{error}"
+    );
 }

@@ -57,7 +57,9 @@ pub(super) fn pack_ids(ids: &[KeyId]) -> Bytes {
 
 pub(super) fn unpack_ids(packed: &[u8]) -> impl Iterator<Item = KeyId> {
     let (chunks, _) = packed.as_chunks::<12>();
-    chunks.iter().map(|[a, b, rest @ ..]| KeyId::from_parts(u16::from_be_bytes([*a, *b]), *rest))
+    chunks
+        .iter()
+        .map(|[a, b, rest @ ..]| KeyId::from_parts(u16::from_be_bytes([*a, *b]), *rest))
 }
 
 impl LogFile {
@@ -66,11 +68,21 @@ impl LogFile {
         let mut id = [0; 16];
         aws_lc_rs::rand::fill(&mut id).map_err(|_| io::Error::other("there is no randomness"))?;
         let key = master.for_file(&id).map_err(io::Error::other)?;
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
         file.write_all(&MAGIC)?;
         file.write_all(&id)?;
-        Ok(Self { file, key, frames: 0, length: HEADER })
+        Ok(Self {
+            file,
+            key,
+            frames: 0,
+            length: HEADER,
+        })
     }
 
     /// Opens a log, finds out how much of it counts, and cuts the rest off. None: there is none.
@@ -84,11 +96,19 @@ impl LogFile {
         file.read_exact(&mut magic)?;
         file.read_exact(&mut id)?;
         if magic != MAGIC {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a log of this version"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is not a log of this version",
+            ));
         }
         let key = master.for_file(&id).map_err(io::Error::other)?;
         let whole = file.metadata()?.len();
-        let mut log = Self { file, key, frames: 0, length: HEADER };
+        let mut log = Self {
+            file,
+            key,
+            frames: 0,
+            length: HEADER,
+        };
         let (mut frames, mut length) = (0, HEADER);
         let mut good = (frames, length);
         let end = log.frames(u64::MAX, |more, frame, bytes| {
@@ -119,7 +139,12 @@ impl LogFile {
         self.frames(limit, |_, frame, _| {
             let frame = Frame::decode(frame).map_err(io::Error::other)?;
             let removals = unpack_ids(&frame.removals).collect();
-            apply(Delta { version: frame.version.into(), reset_buckets: Vec::new(), upserts: frame.upserts, removals });
+            apply(Delta {
+                version: frame.version.into(),
+                reset_buckets: Vec::new(),
+                upserts: frame.upserts,
+                removals,
+            });
             Ok(())
         })?;
         self.file.seek(SeekFrom::Start(self.length))?;
@@ -144,14 +169,20 @@ impl LogFile {
             let word = u32::from_le_bytes(head);
             let length = word & !MORE;
             if length > MAX_FRAME {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "a frame is too long",
+                ));
             }
             let mut sealed = Vec::new();
             (&mut reader).take(length.into()).read_to_end(&mut sealed)?;
             if sealed.len() as u64 != u64::from(length) {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let frame = self.key.open(number, head, sealed).map_err(io::Error::other)?;
+            let frame = self
+                .key
+                .open(number, head, sealed)
+                .map_err(io::Error::other)?;
             each(word & MORE != 0, frame, u64::from(length) + 4)?;
         }
         Ok(())
@@ -161,7 +192,11 @@ impl LogFile {
     /// change may still be there.
     pub(super) fn begin(&mut self) -> Appending<'_> {
         let (frames, length) = (self.frames, self.length);
-        Appending { log: self, frames, length }
+        Appending {
+            log: self,
+            frames,
+            length,
+        }
     }
 
     /// Adds a change, of one frame or several.
@@ -205,7 +240,11 @@ impl Appending<'_> {
             .filter(|length| *length <= MAX_FRAME)
             .ok_or_else(|| io::Error::other("a resource is too long"))?;
         let head = (length | if more { MORE } else { 0 }).to_le_bytes();
-        let sealed = self.log.key.seal(self.frames, head, frame).map_err(io::Error::other)?;
+        let sealed = self
+            .log
+            .key
+            .seal(self.frames, head, frame)
+            .map_err(io::Error::other)?;
         self.log.file.write_all(&head)?;
         self.log.file.write_all(&sealed)?;
         self.frames += 1;

@@ -48,7 +48,9 @@ impl MasterKey {
             .expand(&[b"postern last-good"], KeyLength)
             .and_then(|okm| okm.fill(&mut *key))
             .map_err(|_| SealError)?;
-        UnboundKey::new(&AES_256_GCM, &*key).map(|key| FileKey(LessSafeKey::new(key))).map_err(|_| SealError)
+        UnboundKey::new(&AES_256_GCM, &*key)
+            .map(|key| FileKey(LessSafeKey::new(key)))
+            .map_err(|_| SealError)
     }
 }
 
@@ -57,7 +59,12 @@ impl FileKey {
     ///
     /// Nonces are random: numbers come again when a torn frame is written anew, and one file has far fewer frames than
     /// random nonces are good for.
-    pub(super) fn seal(&self, number: u64, head: [u8; 4], frame: &impl prost::Message) -> Result<Vec<u8>, SealError> {
+    pub(super) fn seal(
+        &self,
+        number: u64,
+        head: [u8; 4],
+        frame: &impl prost::Message,
+    ) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| SealError)?;
         let mut sealed = Vec::with_capacity(frame.encoded_len() + SEAL);
@@ -65,17 +72,31 @@ impl FileKey {
         frame.encode(&mut sealed).map_err(|_| SealError)?;
         let (_, text) = sealed.split_at_mut_checked(NONCE_LEN).ok_or(SealError)?;
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.0.seal_in_place_separate_tag(nonce, aad(number, head), text).map_err(|_| SealError)?;
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, aad(number, head), text)
+            .map_err(|_| SealError)?;
         sealed.extend_from_slice(tag.as_ref());
         Ok(sealed)
     }
 
     /// Opens a frame.
-    pub(super) fn open(&self, number: u64, head: [u8; 4], sealed: Vec<u8>) -> Result<Bytes, SealError> {
+    pub(super) fn open(
+        &self,
+        number: u64,
+        head: [u8; 4],
+        sealed: Vec<u8>,
+    ) -> Result<Bytes, SealError> {
         let mut sealed = sealed;
-        let (nonce, text) = sealed.split_first_chunk_mut::<NONCE_LEN>().ok_or(SealError)?;
+        let (nonce, text) = sealed
+            .split_first_chunk_mut::<NONCE_LEN>()
+            .ok_or(SealError)?;
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let length = self.0.open_in_place(nonce, aad(number, head), text).map_err(|_| SealError)?.len();
+        let length = self
+            .0
+            .open_in_place(nonce, aad(number, head), text)
+            .map_err(|_| SealError)?
+            .len();
         sealed.truncate(NONCE_LEN + length);
         Ok(Bytes::from(sealed).slice(NONCE_LEN..))
     }
@@ -83,7 +104,10 @@ impl FileKey {
 
 fn aad(number: u64, head: [u8; 4]) -> Aad<[u8; 12]> {
     let mut aad = [0; 12];
-    for (to, from) in aad.iter_mut().zip(number.to_le_bytes().into_iter().chain(head)) {
+    for (to, from) in aad
+        .iter_mut()
+        .zip(number.to_le_bytes().into_iter().chain(head))
+    {
         *to = from;
     }
     Aad::from(aad)

@@ -8,8 +8,15 @@ use snapshot::proto::{Consumer, Resource, resource::Body};
 use super::*;
 
 fn resource(key: &str, value: &str) -> Bytes {
-    let body = Body::Consumer(Consumer { id: value.to_owned(), ..Consumer::default() });
-    Entry::new(&Resource { key: key.to_owned(), body: Some(body) }).encoded
+    let body = Body::Consumer(Consumer {
+        id: value.to_owned(),
+        ..Consumer::default()
+    });
+    Entry::new(&Resource {
+        key: key.to_owned(),
+        body: Some(body),
+    })
+    .encoded
 }
 
 /// What a proxy would hold after these changes.
@@ -29,7 +36,9 @@ impl Model {
             self.held.remove(&id);
         }
         for encoded in delta.upserts {
-            let key = <Resource as prost::Message>::decode(encoded.clone()).unwrap().key;
+            let key = <Resource as prost::Message>::decode(encoded.clone())
+                .unwrap()
+                .key;
             self.held.insert(KeyId::of(&key), encoded);
         }
     }
@@ -39,7 +48,10 @@ fn change(version: usize, upserts: &[(u8, u8)], removals: &[u8]) -> Append {
     let key = |name: u8| format!("Consumer/n/{name}");
     Append {
         version: version.to_string().into(),
-        upserts: upserts.iter().map(|(name, value)| resource(&key(*name), &value.to_string())).collect(),
+        upserts: upserts
+            .iter()
+            .map(|(name, value)| resource(&key(*name), &value.to_string()))
+            .collect(),
         removals: removals.iter().map(|name| KeyId::of(&key(*name))).collect(),
     }
 }
@@ -67,7 +79,11 @@ fn restore(path: &Path, key: &MasterKey) -> io::Result<Model> {
 }
 
 fn writer(path: &Path) -> Writer {
-    Writer::new(path.to_owned(), Arc::new(key()), LogFile::open(path, &key()).unwrap())
+    Writer::new(
+        path.to_owned(),
+        Arc::new(key()),
+        LogFile::open(path, &key()).unwrap(),
+    )
 }
 
 /// Writes changes; returns what is held after none, one, two … of them, and how long the file is then.
@@ -101,7 +117,11 @@ fn a_file_cut_anywhere_gives_the_last_whole_change() {
     let whole = fs::read(&path).unwrap();
     for length in 0..=whole.len() {
         fs::write(&cut, &whole[..length]).unwrap();
-        let expected = states.iter().rev().find(|(end, _)| *end <= length as u64).map(|(_, model)| model);
+        let expected = states
+            .iter()
+            .rev()
+            .find(|(end, _)| *end <= length as u64)
+            .map(|(_, model)| model);
         match (restore(&cut, &key()), expected) {
             (Ok(found), Some(expected)) => assert_eq!(&found, expected, "{length}"),
             // Not even a whole first change, or header.
@@ -134,8 +154,14 @@ fn a_byte_changed_anywhere_is_found() {
             fs::write(&bad, &bytes).unwrap();
             // What was before the damage, or nothing; never anything else.
             if let Ok(found) = restore(&bad, &key()) {
-                let before = states.iter().filter(|(end, _)| *end <= at as u64).map(|(_, model)| model);
-                assert!(before.clone().any(|model| *model == found), "byte {at}: {found:?}");
+                let before = states
+                    .iter()
+                    .filter(|(end, _)| *end <= at as u64)
+                    .map(|(_, model)| model);
+                assert!(
+                    before.clone().any(|model| *model == found),
+                    "byte {at}: {found:?}"
+                );
             }
         }
     }
@@ -147,7 +173,10 @@ fn frames_of_other_places_files_and_keys_are_refused() {
     let path = folder.path().join("log");
     let states = write(&path, changes());
     let whole = fs::read(&path).unwrap();
-    let ends: Vec<usize> = states.iter().map(|(end, _)| usize::try_from(*end).unwrap()).collect();
+    let ends: Vec<usize> = states
+        .iter()
+        .map(|(end, _)| usize::try_from(*end).unwrap())
+        .collect();
     // The first change once more, in the place of the second.
     let first = &whole[ends[0]..ends[1]];
     fs::write(&path, [&whole[..ends[1]], first].concat()).unwrap();
@@ -170,7 +199,10 @@ fn nothing_can_be_read_without_the_key() {
     change.upserts = vec![resource("Consumer/n/canary-name", "canary-value")];
     write(&path, vec![change]);
     assert!(memchr::memmem::find(&fs::read(&path).unwrap(), b"canary").is_none());
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
 }
 
 #[test]
@@ -179,13 +211,19 @@ fn large_changes_take_several_frames_and_come_whole_or_not_at_all() {
     let path = folder.path().join("log");
     let big = Append {
         version: "big".into(),
-        upserts: (0..35).map(|at| resource(&format!("Consumer/n/{at}"), &"x".repeat(100_000))).collect(),
+        upserts: (0..35)
+            .map(|at| resource(&format!("Consumer/n/{at}"), &"x".repeat(100_000)))
+            .collect(),
         removals: vec![],
     };
     let states = write(&path, vec![change(1, &[(1, 1)], &[]), big]);
     assert_eq!(restore(&path, &key()).unwrap(), states[2].1);
     let whole = fs::read(&path).unwrap();
-    for length in [whole.len() - 1, whole.len() - 900_000, whole.len() - 2_500_000] {
+    for length in [
+        whole.len() - 1,
+        whole.len() - 900_000,
+        whole.len() - 2_500_000,
+    ] {
         fs::write(&path, &whole[..length]).unwrap();
         assert_eq!(restore(&path, &key()).unwrap(), states[1].1, "{length}");
     }
@@ -226,7 +264,11 @@ fn it_does_not_grow_without_bounds() {
     let value = "x".repeat(100_000);
     for at in 0..200 {
         let upserts = vec![resource("Consumer/n/1", &format!("{at}{value}"))];
-        writer.push(Append { version: at.to_string().into(), upserts, removals: vec![] });
+        writer.push(Append {
+            version: at.to_string().into(),
+            upserts,
+            removals: vec![],
+        });
         writer.write().unwrap();
         assert!(fs::metadata(&path).unwrap().len() < 6 << 20);
     }
@@ -247,7 +289,10 @@ fn a_failed_write_is_made_good() {
     writer.write().unwrap();
     let found = restore(&path, &key()).unwrap();
     assert_eq!(found.version, "5");
-    assert!(found.held.contains_key(&KeyId::of("Consumer/n/7")) && found.held.contains_key(&KeyId::of("Consumer/n/4")));
+    assert!(
+        found.held.contains_key(&KeyId::of("Consumer/n/7"))
+            && found.held.contains_key(&KeyId::of("Consumer/n/4"))
+    );
 }
 
 #[test]
@@ -262,21 +307,39 @@ fn folder_key_and_log_are_made_for_their_owner_only() {
     assert_eq!((mode(&state), mode(&state.join(KEY))), (0o700, 0o600));
     drop(last_good);
     LastGood::open(&state, None).unwrap();
-    assert_eq!(fs::read(state.join(KEY)).unwrap(), secret, "a key that is there stays");
+    assert_eq!(
+        fs::read(state.join(KEY)).unwrap(),
+        secret,
+        "a key that is there stays"
+    );
 
     let short = folder.path().join("short");
     fs::write(&short, "short").unwrap();
-    let error = LastGood::open(&state, Some(&short)).unwrap_err().to_string();
-    assert!(error.contains("--state-key-file") && error.contains("32 bytes"), "{error}");
+    let error = LastGood::open(&state, Some(&short))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("--state-key-file") && error.contains("32 bytes"),
+        "{error}"
+    );
     let error = LastGood::open(&short, None).unwrap_err().to_string();
-    assert!(error.contains("--state-dir") && error.contains("short"), "{error}");
+    assert!(
+        error.contains("--state-dir") && error.contains("short"),
+        "{error}"
+    );
 }
 
 #[test]
 fn whatever_is_in_the_file_nothing_panics() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path();
-    for content in [&b""[..], b"POSTERN1", b"POSTERN1aaaaaaaaaaaaaaaa\xff\xff\xff\xff", &[0; 100], b"something else entirely, long"] {
+    for content in [
+        &b""[..],
+        b"POSTERN1",
+        b"POSTERN1aaaaaaaaaaaaaaaa\xff\xff\xff\xff",
+        &[0; 100],
+        b"something else entirely, long",
+    ] {
         fs::write(state.join(LOG), content).unwrap();
         let mut last_good = LastGood::open(state, None).unwrap();
         last_good.load(|_| panic!("nothing in it is good"));

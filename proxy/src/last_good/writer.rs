@@ -48,7 +48,15 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(path: PathBuf, key: Arc<MasterKey>, log: Option<LogFile>) -> Self {
         let compact_length = log.as_ref().map_or(0, |log| log.length);
-        Self { path, key, log, compact_length, damaged: false, waiting: VecDeque::new(), given_up: false }
+        Self {
+            path,
+            key,
+            log,
+            compact_length,
+            damaged: false,
+            waiting: VecDeque::new(),
+            given_up: false,
+        }
     }
 
     /// Writes what comes until nobody can send any more.
@@ -141,7 +149,8 @@ impl Writer {
 
 /// The new name is not lost either.
 fn sync_folder(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 impl Append {
@@ -153,7 +162,11 @@ impl Append {
     fn frames(&self) -> Vec<Frame> {
         let mut parts = Parts::new(&self.version);
         parts.frame.removals = pack_ids(&self.removals);
-        let mut frames: Vec<Frame> = self.upserts.iter().filter_map(|one| parts.add(one.clone())).collect();
+        let mut frames: Vec<Frame> = self
+            .upserts
+            .iter()
+            .filter_map(|one| parts.add(one.clone()))
+            .collect();
         frames.push(parts.frame);
         frames
     }
@@ -167,14 +180,23 @@ struct Parts {
 
 impl Parts {
     fn new(version: &str) -> Self {
-        Self { frame: Frame { version: version.to_owned(), ..Frame::default() }, size: 0 }
+        Self {
+            frame: Frame {
+                version: version.to_owned(),
+                ..Frame::default()
+            },
+            size: 0,
+        }
     }
 
     /// A full frame, where one was.
     fn add(&mut self, upsert: Bytes) -> Option<Frame> {
         let full = (self.size > 0 && self.size + upsert.len() > FRAME).then(|| {
             self.size = 0;
-            let next = Frame { version: self.frame.version.clone(), ..Frame::default() };
+            let next = Frame {
+                version: self.frame.version.clone(),
+                ..Frame::default()
+            };
             std::mem::replace(&mut self.frame, next)
         });
         self.size += upsert.len();

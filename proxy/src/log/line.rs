@@ -20,10 +20,14 @@ pub(super) struct Clock {
 impl Clock {
     /// Now: "2026-11-22T12:30:00" and the milliseconds.
     pub(super) fn now(&mut self) -> (&str, u32) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         if self.second != now.as_secs() || self.text.is_empty() {
             self.second = now.as_secs();
-            let second = i64::try_from(now.as_secs()).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+            let second = i64::try_from(now.as_secs())
+                .ok()
+                .and_then(|second| jiff::Timestamp::from_second(second).ok());
             self.text = second.unwrap_or_default().to_string();
             // Without the Z.
             self.text.pop();
@@ -39,7 +43,13 @@ pub(super) fn write(out: &mut Vec<u8>, (second, milliseconds): (&str, u32), reco
     let mut digits = itoa::Buffer::new();
     out.push(b'.');
     // Always three digits.
-    out.extend_from_slice(digits.format(1000 + milliseconds % 1000).as_bytes().get(1..).unwrap_or_default());
+    out.extend_from_slice(
+        digits
+            .format(1000 + milliseconds % 1000)
+            .as_bytes()
+            .get(1..)
+            .unwrap_or_default(),
+    );
     out.extend_from_slice(b"Z\"");
     if let Some(details) = &record.details {
         request(out, details);
@@ -50,7 +60,9 @@ pub(super) fn write(out: &mut Vec<u8>, (second, milliseconds): (&str, u32), reco
     if let Some(rule) = &record.rule {
         text(out, "route", rule.route.as_bytes());
         text(out, "rule", rule.name.as_bytes());
-        let backend = record.backend.and_then(|backend| rule.backends.get(backend));
+        let backend = record
+            .backend
+            .and_then(|backend| rule.backends.get(backend));
         if let Some(upstream) = backend.and_then(|backend| backend.upstream.as_ref()) {
             text(out, "upstream", upstream.name.as_bytes());
         }
@@ -114,7 +126,11 @@ fn request(out: &mut Vec<u8>, details: &Details) {
     };
     text(out, "protocol", protocol.as_bytes());
     number(out, "port", details.port.into());
-    out.extend_from_slice(if details.tls { b",\"tls\":true" } else { b",\"tls\":false" });
+    out.extend_from_slice(if details.tls {
+        b",\"tls\":true"
+    } else {
+        b",\"tls\":false"
+    });
     header(out, "user_agent", &details.user_agent);
 }
 
@@ -141,7 +157,10 @@ fn redact(out: &mut Vec<u8>, query: &str) {
 }
 
 fn is_plain(name: &str) -> bool {
-    name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte))
+    name.len() <= 32
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte))
 }
 
 fn name(out: &mut Vec<u8>, name: &str) {
@@ -162,7 +181,13 @@ fn milliseconds_of(out: &mut Vec<u8>, of: &str, took: Duration) {
     let mut digits = itoa::Buffer::new();
     out.extend_from_slice(digits.format(micros / 1000).as_bytes());
     out.push(b'.');
-    out.extend_from_slice(digits.format(1000 + micros % 1000).as_bytes().get(1..).unwrap_or_default());
+    out.extend_from_slice(
+        digits
+            .format(1000 + micros % 1000)
+            .as_bytes()
+            .get(1..)
+            .unwrap_or_default(),
+    );
 }
 
 fn text(out: &mut Vec<u8>, of: &str, value: &[u8]) {
@@ -185,7 +210,14 @@ fn escape(out: &mut Vec<u8>, value: &[u8]) {
                 0..=0x1f | 0x7f => {
                     const HEX: [u8; 16] = *b"0123456789abcdef";
                     let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-                    out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+                    out.extend_from_slice(&[
+                        b'\\',
+                        b'u',
+                        b'0',
+                        b'0',
+                        digit(byte >> 4),
+                        digit(byte & 15),
+                    ]);
                 }
                 _ => out.push(byte),
             }

@@ -9,7 +9,13 @@ use super::*;
 use crate::record::Details;
 
 fn record(details: Option<Details>) -> Record {
-    Record { started: Instant::now(), details, status: StatusCode::OK, sent: 12, ..Record::begin() }
+    Record {
+        started: Instant::now(),
+        details,
+        status: StatusCode::OK,
+        sent: 12,
+        ..Record::begin()
+    }
 }
 
 fn details(target: &str) -> Details {
@@ -138,15 +144,23 @@ fn lines_of_all_workers_are_written_before_the_end() {
     let workers: Vec<_> = (0..3)
         .map(|_| {
             let logger = logger.clone();
-            std::thread::spawn(move || (0..500).for_each(|_| logger.write(&record(Some(details("/"))))))
+            std::thread::spawn(move || {
+                (0..500).for_each(|_| logger.write(&record(Some(details("/")))))
+            })
         })
         .collect();
-    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    workers
+        .into_iter()
+        .for_each(|worker| worker.join().unwrap());
     writer.close();
     let written = gate.0.0.lock();
     let lines: Vec<_> = std::str::from_utf8(&written).unwrap().lines().collect();
     assert_eq!(lines.len(), 1500);
-    assert!(lines.iter().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    assert!(
+        lines
+            .iter()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok())
+    );
 }
 
 #[test]
@@ -161,10 +175,20 @@ fn a_log_that_does_not_move_loses_lines_and_counts_them() {
     }
     drop(closed);
     writer.close();
-    let written = gate.0.0.lock().iter().filter(|byte| **byte == b'\n').count();
+    let written = gate
+        .0
+        .0
+        .lock()
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count();
     let text = metrics.text().unwrap();
-    let lost: usize =
-        text.lines().find_map(|line| line.strip_prefix("postern_access_log_drops_total ")).unwrap().parse().unwrap();
+    let lost: usize = text
+        .lines()
+        .find_map(|line| line.strip_prefix("postern_access_log_drops_total "))
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(lost > 0);
     assert_eq!(written + lost, lines);
 }

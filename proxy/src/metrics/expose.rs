@@ -51,7 +51,9 @@ impl Collector for Scrape {
 }
 
 fn sum<'a>(cells: impl Iterator<Item = &'a AtomicU64>) -> u64 {
-    cells.map(|cell| cell.load(Relaxed)).fold(0, u64::wrapping_add)
+    cells
+        .map(|cell| cell.load(Relaxed))
+        .fold(0, u64::wrapping_add)
 }
 
 fn requests(encoder: &mut DescriptorEncoder<'_>, routes: &[RuleId]) -> fmt::Result {
@@ -63,7 +65,10 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, routes: &[RuleId]) -> fmt::Resu
     )?;
     for series in routes.iter().map(|id| &id.0) {
         for (at, class) in ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate() {
-            let count = sum(series.workers.iter().filter_map(|cells| cells.classes.get(at)));
+            let count = sum(series
+                .workers
+                .iter()
+                .filter_map(|cells| cells.classes.get(at)));
             if count > 0 {
                 let labels = [("route", &*series.route), ("class", class)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
@@ -84,9 +89,17 @@ fn durations(encoder: &mut DescriptorEncoder<'_>, routes: &[RuleId]) -> fmt::Res
         let mut buckets = Vec::with_capacity(BOUNDS.len() + 1);
         let mut total = 0_u64;
         for at in 0..=BOUNDS.len() {
-            let count = sum(series.workers.iter().filter_map(|cells| cells.latencies.get(at)));
+            let count = sum(series
+                .workers
+                .iter()
+                .filter_map(|cells| cells.latencies.get(at)));
             total += count;
-            buckets.push((BOUNDS.get(at).map_or(f64::INFINITY, |bound| seconds(*bound)), count));
+            buckets.push((
+                BOUNDS
+                    .get(at)
+                    .map_or(f64::INFINITY, |bound| seconds(*bound)),
+                count,
+            ));
         }
         if total > 0 {
             let took = seconds(sum(series.workers.iter().map(|cells| &cells.microseconds)));
@@ -98,7 +111,10 @@ fn durations(encoder: &mut DescriptorEncoder<'_>, routes: &[RuleId]) -> fmt::Res
     Ok(())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a measurement; 52 bits of microseconds are 142 years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a measurement; 52 bits of microseconds are 142 years"
+)]
 fn seconds(microseconds: u64) -> f64 {
     microseconds as f64 / 1e6
 }
@@ -108,7 +124,9 @@ fn reasons<'a>(workers: impl Iterator<Item = &'a Reasons>) -> Vec<(&'static str,
     let mut all = std::collections::BTreeMap::new();
     for worker in workers {
         for (given, cell) in &worker.cells {
-            let Some((reason, passed)) = given.get() else { break };
+            let Some((reason, passed)) = given.get() else {
+                break;
+            };
             *all.entry((*reason, *passed)).or_insert(0) += cell.load(Relaxed);
         }
         let other = worker.other.load(Relaxed);
@@ -116,7 +134,9 @@ fn reasons<'a>(workers: impl Iterator<Item = &'a Reasons>) -> Vec<(&'static str,
             *all.entry(("other", false)).or_insert(0) += other;
         }
     }
-    all.into_iter().map(|((reason, passed), count)| (reason, passed, count)).collect()
+    all.into_iter()
+        .map(|((reason, passed), count)| (reason, passed, count))
+        .collect()
 }
 
 fn verdicts(encoder: &mut DescriptorEncoder<'_>, plugins: &[PluginId]) -> fmt::Result {
@@ -129,8 +149,12 @@ fn verdicts(encoder: &mut DescriptorEncoder<'_>, plugins: &[PluginId]) -> fmt::R
     for series in plugins.iter().map(|id| &id.0) {
         for (reason, passed, count) in reasons(series.workers.iter()) {
             let verdict = if passed { "continue" } else { "refuse" };
-            let labels =
-                [("plugin", &*series.name), ("type", series.kind), ("verdict", verdict), ("reason", reason)];
+            let labels = [
+                ("plugin", &*series.name),
+                ("type", series.kind),
+                ("verdict", verdict),
+                ("reason", reason),
+            ];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
     }
@@ -160,33 +184,79 @@ fn connections(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::R
     let total = |event: Event| totals.get(event as usize).copied().unwrap_or_default();
     let open = |opened, closed| total(opened).saturating_sub(total(closed));
 
-    let mut family =
-        encoder.encode_descriptor("connections_accepted", "Connections of clients", None, MetricType::Counter)?;
-    for (tls, event) in [("false", Event::PlainAccepted), ("true", Event::TlsAccepted)] {
+    let mut family = encoder.encode_descriptor(
+        "connections_accepted",
+        "Connections of clients",
+        None,
+        MetricType::Counter,
+    )?;
+    for (tls, event) in [
+        ("false", Event::PlainAccepted),
+        ("true", Event::TlsAccepted),
+    ] {
         ConstCounter::new(total(event)).encode(family.encode_family(&[("tls", tls)])?)?;
     }
-    let mut family =
-        encoder.encode_descriptor("connections_open", "Open connections of clients", None, MetricType::Gauge)?;
+    let mut family = encoder.encode_descriptor(
+        "connections_open",
+        "Open connections of clients",
+        None,
+        MetricType::Gauge,
+    )?;
     for (tls, opened, closed) in [
         ("false", Event::PlainAccepted, Event::PlainClosed),
         ("true", Event::TlsAccepted, Event::TlsClosed),
     ] {
-        ConstGauge::new(gauge(open(opened, closed))).encode(family.encode_family(&[("tls", tls)])?)?;
+        ConstGauge::new(gauge(open(opened, closed)))
+            .encode(family.encode_family(&[("tls", tls)])?)?;
     }
     for (name, help, event) in [
-        ("tls_handshake_failures", "TLS handshakes that failed", Event::HandshakeFailed),
-        ("connections_refused", "Connections closed at once, for there were too many", Event::ConnectionRefused),
-        ("upstream_connects", "Connections opened to endpoints", Event::UpstreamConnected),
-        ("upstream_connect_failures", "Connections to endpoints that failed", Event::UpstreamConnectFailed),
-        ("upstream_pool_hits", "Requests sent over a connection from the pool", Event::PoolHit),
-        ("upstream_retries", "Requests sent again, because they had not reached an upstream", Event::Retried),
+        (
+            "tls_handshake_failures",
+            "TLS handshakes that failed",
+            Event::HandshakeFailed,
+        ),
+        (
+            "connections_refused",
+            "Connections closed at once, for there were too many",
+            Event::ConnectionRefused,
+        ),
+        (
+            "upstream_connects",
+            "Connections opened to endpoints",
+            Event::UpstreamConnected,
+        ),
+        (
+            "upstream_connect_failures",
+            "Connections to endpoints that failed",
+            Event::UpstreamConnectFailed,
+        ),
+        (
+            "upstream_pool_hits",
+            "Requests sent over a connection from the pool",
+            Event::PoolHit,
+        ),
+        (
+            "upstream_retries",
+            "Requests sent again, because they had not reached an upstream",
+            Event::Retried,
+        ),
     ] {
         counter(encoder, name, help, total(event))?;
     }
     let (connected, closed) = (Event::UpstreamConnected, Event::UpstreamClosed);
-    level(encoder, "upstream_connections_open", "Open connections to endpoints", open(connected, closed))?;
+    level(
+        encoder,
+        "upstream_connections_open",
+        "Open connections to endpoints",
+        open(connected, closed),
+    )?;
     let idle = open(Event::PoolPut, Event::PoolTaken);
-    level(encoder, "upstream_connections_idle", "Connections to endpoints that wait in a pool", idle)
+    level(
+        encoder,
+        "upstream_connections_idle",
+        "Connections to endpoints that wait in a pool",
+        idle,
+    )
 }
 
 fn process(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
@@ -194,21 +264,58 @@ fn process(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Resul
     let version = Arc::clone(&process.version.lock());
     let taken = process.taken.load(Relaxed);
     if taken > 0 {
-        let mut info =
-            encoder.encode_descriptor("snapshot", "The snapshot in force", None, MetricType::Info)?;
+        let mut info = encoder.encode_descriptor(
+            "snapshot",
+            "The snapshot in force",
+            None,
+            MetricType::Info,
+        )?;
         info.encode_info(&[("version", &*version)])?;
-        let age = jiff::Timestamp::now().as_second().saturating_sub(taken).max(0);
+        let age = jiff::Timestamp::now()
+            .as_second()
+            .saturating_sub(taken)
+            .max(0);
         let help = "Since the last change was taken in";
-        level(encoder, "snapshot_age_seconds", help, u64::try_from(age).unwrap_or_default())?;
+        level(
+            encoder,
+            "snapshot_age_seconds",
+            help,
+            u64::try_from(age).unwrap_or_default(),
+        )?;
     }
     let read = |cell: &AtomicU64| cell.load(Relaxed);
-    level(encoder, "refused_resources", "Resources that this proxy could not take", read(&process.refused))?;
-    level(encoder, "credentials", "Credentials in force, expired ones included", read(&process.credentials))?;
-    level(encoder, "consumers", "Consumers in force", read(&process.consumers))?;
+    level(
+        encoder,
+        "refused_resources",
+        "Resources that this proxy could not take",
+        read(&process.refused),
+    )?;
+    level(
+        encoder,
+        "credentials",
+        "Credentials in force, expired ones included",
+        read(&process.credentials),
+    )?;
+    level(
+        encoder,
+        "consumers",
+        "Consumers in force",
+        read(&process.consumers),
+    )?;
     let help = "1 while the stream to the control plane is open";
-    level(encoder, "control_plane_connected", help, read(&process.connected))?;
+    level(
+        encoder,
+        "control_plane_connected",
+        help,
+        read(&process.connected),
+    )?;
     let help = "Streams opened to the control plane";
-    counter(encoder, "control_plane_connects", help, read(&process.connects))?;
+    counter(
+        encoder,
+        "control_plane_connects",
+        help,
+        read(&process.connects),
+    )?;
     let help = "Lines of the access log that were lost, because it was not written quickly enough";
     counter(encoder, "access_log_drops", help, read(&process.log_drops))
 }

@@ -60,19 +60,39 @@ impl Builder {
         order: &Order,
         rule: &Arc<Rule>,
     ) {
-        let Some(hosts) = self.routes.get_mut(listener) else { return };
+        let Some(hosts) = self.routes.get_mut(listener) else {
+            return;
+        };
         let paths = hosts.entry(hostname, Unsorted::default);
         for (index, one) in matches.iter().enumerate() {
             let asks = one.conditions.as_ref().map_or((false, 0, 0), |conditions| {
-                (conditions.method.is_some(), conditions.headers.len(), conditions.query.len())
+                (
+                    conditions.method.is_some(),
+                    conditions.headers.len(),
+                    conditions.query.len(),
+                )
             });
             let precedence = (Reverse(asks), order.clone(), index);
-            let entry = Entry { conditions: one.conditions.clone(), one_label, rule: Arc::clone(rule) };
+            let entry = Entry {
+                conditions: one.conditions.clone(),
+                one_label,
+                rule: Arc::clone(rule),
+            };
             match &one.path {
-                PathMatch::Exact(path) => paths.exact.entry(path.clone()).or_default().push((precedence, entry)),
-                PathMatch::Prefix(path) => paths.prefixes.entry(path.clone()).or_default().push((precedence, entry)),
+                PathMatch::Exact(path) => paths
+                    .exact
+                    .entry(path.clone())
+                    .or_default()
+                    .push((precedence, entry)),
+                PathMatch::Prefix(path) => paths
+                    .prefixes
+                    .entry(path.clone())
+                    .or_default()
+                    .push((precedence, entry)),
                 PathMatch::Regex(regex, length) => {
-                    paths.regexes.push((Reverse(*length), precedence, Arc::clone(regex), entry));
+                    paths
+                        .regexes
+                        .push((Reverse(*length), precedence, Arc::clone(regex), entry));
                 }
             }
         }
@@ -80,7 +100,14 @@ impl Builder {
 
     /// The finished router.
     pub(crate) fn build(self) -> Router {
-        Router { listeners: self.listeners, routes: self.routes.into_iter().map(|hosts| hosts.map(sorted)).collect() }
+        Router {
+            listeners: self.listeners,
+            routes: self
+                .routes
+                .into_iter()
+                .map(|hosts| hosts.map(sorted))
+                .collect(),
+        }
     }
 }
 
@@ -88,7 +115,13 @@ fn sorted(unsorted: Unsorted) -> Paths {
     let by_path = |map: HashMap<Box<str>, Vec<(Precedence, Entry)>>| {
         map.into_iter().map(|(path, mut entries)| {
             entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-            (path, entries.into_iter().map(|(_, entry)| entry).collect::<Box<[_]>>())
+            (
+                path,
+                entries
+                    .into_iter()
+                    .map(|(_, entry)| entry)
+                    .collect::<Box<[_]>>(),
+            )
         })
     };
     let mut regexes = unsorted.regexes;
@@ -96,6 +129,9 @@ fn sorted(unsorted: Unsorted) -> Paths {
     Paths {
         exact: by_path(unsorted.exact).collect(),
         prefixes: Prefixes::new(by_path(unsorted.prefixes)),
-        regexes: regexes.into_iter().map(|(_, _, regex, entry)| (regex, entry)).collect(),
+        regexes: regexes
+            .into_iter()
+            .map(|(_, _, regex, entry)| (regex, entry))
+            .collect(),
     }
 }

@@ -56,7 +56,9 @@ impl Regexes {
                 .size_limit(REGEX_SIZE)
                 .dfa_size_limit(REGEX_SIZE)
                 .build()
-                .map_err(|error| format!("{pattern:?} is not a regular expression that can be used: {error}"))
+                .map_err(|error| {
+                    format!("{pattern:?} is not a regular expression that can be used: {error}")
+                })
         };
         // Alone first: what is none by itself must not become one between the brackets.
         build(pattern)?;
@@ -74,7 +76,10 @@ impl Regexes {
 impl Match {
     /// Every path.
     pub(crate) fn everything() -> Self {
-        Self { path: PathMatch::Prefix(Box::default()), conditions: None }
+        Self {
+            path: PathMatch::Prefix(Box::default()),
+            conditions: None,
+        }
     }
 
     /// Reads a match.
@@ -83,12 +88,17 @@ impl Match {
     /// It can never match, or not be understood: why.
     pub(crate) fn new(from: &proto::Match, regexes: &mut Regexes) -> Result<Self, String> {
         let path = match &from.path {
-            Some(path) => path_match(path, regexes).map_err(|why| format!("path {:?}: {why}", path.value))?,
+            Some(path) => {
+                path_match(path, regexes).map_err(|why| format!("path {:?}: {why}", path.value))?
+            }
             None => PathMatch::Prefix(Box::default()),
         };
         let method = match from.method.as_str() {
             "" => None,
-            name => Some(Method::from_bytes(name.as_bytes()).map_err(|_| format!("method {name:?} is none"))?),
+            name => Some(
+                Method::from_bytes(name.as_bytes())
+                    .map_err(|_| format!("method {name:?} is none"))?,
+            ),
         };
         let mut text = |from: &proto::ValueMatch| {
             Ok::<_, String>(if from.regex {
@@ -111,40 +121,64 @@ impl Match {
             .iter()
             .map(|parameter| Ok((parameter.name.as_str().into(), text(parameter)?)))
             .collect::<Result<Box<[_]>, String>>()?;
-        let conditions = (method.is_some() || !headers.is_empty() || !query.is_empty())
-            .then(|| Arc::new(Conditions { method, headers, query }));
+        let conditions =
+            (method.is_some() || !headers.is_empty() || !query.is_empty()).then(|| {
+                Arc::new(Conditions {
+                    method,
+                    headers,
+                    query,
+                })
+            });
         Ok(Self { path, conditions })
     }
 }
 
 fn path_match(path: &proto::PathMatch, regexes: &mut Regexes) -> Result<PathMatch, String> {
     use proto::path_match::Type;
-    let kind = Type::try_from(path.r#type).map_err(|_| format!("type {} is unknown", path.r#type))?;
+    let kind =
+        Type::try_from(path.r#type).map_err(|_| format!("type {} is unknown", path.r#type))?;
     if kind == Type::Regex {
-        return Ok(PathMatch::Regex(regexes.get(&path.value)?, path.value.len()));
+        return Ok(PathMatch::Regex(
+            regexes.get(&path.value)?,
+            path.value.len(),
+        ));
     }
     // Requests are compared in this form, so that no other could ever match.
     let canonical = canonical(&path.value).map_err(|bad| bad.message().to_owned())?;
     let value = canonical.unwrap_or_else(|| path.value.clone());
     Ok(match kind {
         Type::Exact => PathMatch::Exact(value.into()),
-        Type::Prefix | Type::Regex => PathMatch::Prefix(value.strip_suffix('/').unwrap_or(&value).into()),
+        Type::Prefix | Type::Regex => {
+            PathMatch::Prefix(value.strip_suffix('/').unwrap_or(&value).into())
+        }
     })
 }
 
 impl Conditions {
     pub(super) fn match_request(&self, request: &Request<'_>) -> bool {
-        self.method.as_ref().is_none_or(|method| method == request.method)
-            && self.headers.iter().all(|(name, text)| match_header(request.headers, name, text))
-            && self.query.iter().all(|(name, text)| match_query(request.query.unwrap_or_default(), name, text))
+        self.method
+            .as_ref()
+            .is_none_or(|method| method == request.method)
+            && self
+                .headers
+                .iter()
+                .all(|(name, text)| match_header(request.headers, name, text))
+            && self
+                .query
+                .iter()
+                .all(|(name, text)| match_query(request.query.unwrap_or_default(), name, text))
     }
 }
 
 /// A header on several lines counts as one, joined by commas (RFC 9110, 5.2).
 fn match_header(headers: &HeaderMap, name: &HeaderName, text: &Text) -> bool {
     let mut lines = headers.get_all(name).iter();
-    let Some(first) = lines.next() else { return false };
-    let Some(second) = lines.next() else { return text.matches(first.as_bytes()) };
+    let Some(first) = lines.next() else {
+        return false;
+    };
+    let Some(second) = lines.next() else {
+        return text.matches(first.as_bytes());
+    };
     let mut joined = first.as_bytes().to_vec();
     for line in std::iter::once(second).chain(lines) {
         joined.push(b',');
@@ -171,7 +205,9 @@ impl Text {
     fn matches(&self, value: &[u8]) -> bool {
         match self {
             Self::Is(wanted) => wanted.as_bytes() == value,
-            Self::Matches(regex) => std::str::from_utf8(value).is_ok_and(|value| regex.is_match(value)),
+            Self::Matches(regex) => {
+                std::str::from_utf8(value).is_ok_and(|value| regex.is_match(value))
+            }
         }
     }
 }
@@ -179,7 +215,11 @@ impl Text {
 /// The bytes that a form-encoded text stands for.
 fn decoded(text: &str) -> impl Iterator<Item = u8> {
     let mut bytes = text.bytes();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     std::iter::from_fn(move || match bytes.next()? {
         b'+' => Some(b' '),
         b'%' => {

@@ -13,7 +13,11 @@ pub(crate) struct Hosts<T> {
 
 impl<T> Default for Hosts<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: None }
+        Self {
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            any: None,
+        }
     }
 }
 
@@ -23,10 +27,18 @@ impl<T> Hosts<T> {
         &'a self,
         host: &'h str,
     ) -> impl Iterator<Item = (&'a T, Option<&'h str>)> + use<'a, 'h, T> {
-        let exact = if self.exact.is_empty() { None } else { self.exact.get(host) };
+        let exact = if self.exact.is_empty() {
+            None
+        } else {
+            self.exact.get(host)
+        };
         let wildcards = suffixes(if self.wildcard.is_empty() { "" } else { host })
             .filter_map(|suffix| self.wildcard.get(suffix).map(|found| (found, Some(suffix))));
-        exact.map(|found| (found, None)).into_iter().chain(wildcards).chain(self.any.as_ref().map(|any| (any, None)))
+        exact
+            .map(|found| (found, None))
+            .into_iter()
+            .chain(wildcards)
+            .chain(self.any.as_ref().map(|any| (any, None)))
     }
 
     /// What is under a hostname ("" any, "a.b", "*.b"), made where there is none.
@@ -43,8 +55,16 @@ impl<T> Hosts<T> {
     /// The same hostnames with something else each.
     pub(super) fn map<U>(self, mut change: impl FnMut(T) -> U) -> Hosts<U> {
         Hosts {
-            exact: self.exact.into_iter().map(|(host, one)| (host, change(one))).collect(),
-            wildcard: self.wildcard.into_iter().map(|(host, one)| (host, change(one))).collect(),
+            exact: self
+                .exact
+                .into_iter()
+                .map(|(host, one)| (host, change(one)))
+                .collect(),
+            wildcard: self
+                .wildcard
+                .into_iter()
+                .map(|(host, one)| (host, change(one)))
+                .collect(),
             any: self.any.map(change),
         }
     }
@@ -52,7 +72,8 @@ impl<T> Hosts<T> {
 
 /// What wildcards would have to say behind "*." to fit a host, the longest first.
 fn suffixes(host: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(host.split_once('.'), |(_, rest)| rest.split_once('.')).map(|(_, suffix)| suffix)
+    std::iter::successors(host.split_once('.'), |(_, rest)| rest.split_once('.'))
+        .map(|(_, suffix)| suffix)
 }
 
 /// Whether a host is a suffix with one label in front of it.
@@ -72,7 +93,9 @@ pub(crate) fn intersection<'a>(one: &'a str, other: &'a str) -> Option<&'a str> 
 }
 
 fn is_within(inner: &str, outer: &str) -> bool {
-    let Some(suffix) = outer.strip_prefix('*') else { return false };
+    let Some(suffix) = outer.strip_prefix('*') else {
+        return false;
+    };
     // The suffix begins with its dot; "*.b" does not stand for "b" itself.
     inner.strip_prefix('*').unwrap_or(inner).ends_with(suffix) && inner.len() > suffix.len()
 }

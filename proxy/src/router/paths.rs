@@ -18,22 +18,38 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    pub(super) fn find(&self, request: &Request<'_>, wildcard_suffix: Option<&str>) -> Option<Found<'_>> {
+    pub(super) fn find(
+        &self,
+        request: &Request<'_>,
+        wildcard_suffix: Option<&str>,
+    ) -> Option<Found<'_>> {
         let fits = |entry: &&Entry| entry.matches(request, wildcard_suffix);
         if !self.exact.is_empty()
-            && let Some(entry) = self.exact.get(request.path).and_then(|entries| entries.iter().find(fits))
+            && let Some(entry) = self
+                .exact
+                .get(request.path)
+                .and_then(|entries| entries.iter().find(fits))
         {
-            return Some(Found { rule: &entry.rule, prefix_len: request.path.len() });
+            return Some(Found {
+                rule: &entry.rule,
+                prefix_len: request.path.len(),
+            });
         }
         for node in self.prefixes.of(request.path) {
             if let Some(entry) = node.entries.iter().find(fits) {
-                return Some(Found { rule: &entry.rule, prefix_len: node.length });
+                return Some(Found {
+                    rule: &entry.rule,
+                    prefix_len: node.length,
+                });
             }
         }
         self.regexes
             .iter()
             .find(|(regex, entry)| fits(&entry) && regex.is_match(request.path))
-            .map(|(_, entry)| Found { rule: &entry.rule, prefix_len: request.path.len() })
+            .map(|(_, entry)| Found {
+                rule: &entry.rule,
+                prefix_len: request.path.len(),
+            })
     }
 }
 
@@ -74,7 +90,10 @@ impl Equivalent<Edge> for EdgeRef<'_> {
 
 impl Default for Prefixes {
     fn default() -> Self {
-        Self { nodes: vec![Node::default()], edges: HashMap::new() }
+        Self {
+            nodes: vec![Node::default()],
+            edges: HashMap::new(),
+        }
     }
 }
 
@@ -89,7 +108,11 @@ impl Prefixes {
             let mut at = 0;
             let mut up = None;
             for segment in segments(&prefix) {
-                if new.nodes.get(at).is_some_and(|node| !node.entries.is_empty()) {
+                if new
+                    .nodes
+                    .get(at)
+                    .is_some_and(|node| !node.entries.is_empty())
+                {
                     up = Some(at);
                 }
                 let next = new.nodes.len();
@@ -126,5 +149,7 @@ impl Prefixes {
 
 /// "/a/b": "a", "b"; "" none.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
-    path.strip_prefix('/').into_iter().flat_map(|rest| rest.split('/'))
+    path.strip_prefix('/')
+        .into_iter()
+        .flat_map(|rest| rest.split('/'))
 }

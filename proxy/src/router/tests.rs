@@ -53,10 +53,20 @@ fn build(given: &[Given], listeners: &[String]) -> Router {
     }
     for (at, one) in given.iter().enumerate() {
         let listener = builder.listener(&one.listener);
-        let order =
-            Order { created: one.created, name: one.route.as_str().into(), kind: "HTTPRoute".into(), rule: one.rule };
+        let order = Order {
+            created: one.created,
+            name: one.route.as_str().into(),
+            kind: "HTTPRoute".into(),
+            rule: one.rule,
+        };
         let matches = [Match::new(&one.matched, &mut regexes).unwrap()];
-        builder.add(listener, (&one.hostname, one.one_label), &matches, &order, &rule(&at.to_string()));
+        builder.add(
+            listener,
+            (&one.hostname, one.one_label),
+            &matches,
+            &order,
+            &rule(&at.to_string()),
+        );
     }
     builder.build()
 }
@@ -69,7 +79,9 @@ fn find(router: &Router, asked: &Asked) -> Option<usize> {
         method: &asked.method,
         headers: &asked.headers,
     };
-    router.find(&request).map(|found| found.rule.name.parse().unwrap())
+    router
+        .find(&request)
+        .map(|found| found.rule.name.parse().unwrap())
 }
 
 // What the standard says, written down as plainly as can be.
@@ -87,23 +99,34 @@ fn host_fits(pattern: &str, host: &str, one_label: bool) -> bool {
 
 /// Exact before wildcards, longer before shorter, any last.
 fn specificity(pattern: &str) -> (bool, usize) {
-    (!pattern.is_empty() && !pattern.starts_with('*'), pattern.len())
+    (
+        !pattern.is_empty() && !pattern.starts_with('*'),
+        pattern.len(),
+    )
 }
 
 fn path_fits(path: Option<&proto::PathMatch>, asked: &str) -> Option<(u8, usize)> {
-    let Some(path) = path else { return Some((1, 0)) };
+    let Some(path) = path else {
+        return Some((1, 0));
+    };
     let value = path.value.as_str();
     match path.r#type() {
         proto::path_match::Type::Exact => (value == asked).then_some((2, value.len())),
         proto::path_match::Type::Prefix => {
             let wanted: Vec<&str> = value.split('/').filter(|part| !part.is_empty()).collect();
             let there: Vec<&str> = asked.split('/').skip(1).collect();
-            there.starts_with(&wanted).then(|| (1, value.trim_end_matches('/').len()))
+            there
+                .starts_with(&wanted)
+                .then(|| (1, value.trim_end_matches('/').len()))
         }
         proto::path_match::Type::Regex => {
             let regex = regex::Regex::new(value).unwrap();
-            let whole = regex.find_iter(asked).any(|found| found.len() == asked.len())
-                || regex::Regex::new(&format!("^({value})$")).unwrap().is_match(asked);
+            let whole = regex
+                .find_iter(asked)
+                .any(|found| found.len() == asked.len())
+                || regex::Regex::new(&format!("^({value})$"))
+                    .unwrap()
+                    .is_match(asked);
             whole.then_some((0, value.len()))
         }
     }
@@ -112,7 +135,9 @@ fn path_fits(path: Option<&proto::PathMatch>, asked: &str) -> Option<(u8, usize)
 fn value_fits(wanted: &proto::ValueMatch, value: Option<String>) -> bool {
     value.is_some_and(|value| {
         if wanted.regex {
-            regex::Regex::new(&format!("^({})$", wanted.value)).unwrap().is_match(&value)
+            regex::Regex::new(&format!("^({})$", wanted.value))
+                .unwrap()
+                .is_match(&value)
         } else {
             value == wanted.value
         }
@@ -122,7 +147,10 @@ fn value_fits(wanted: &proto::ValueMatch, value: Option<String>) -> bool {
 fn oracle(given: &[Given], listeners: &[String], asked: &Asked) -> Option<usize> {
     let mut all: Vec<&str> = given.iter().map(|one| one.listener.as_str()).collect();
     all.extend(listeners.iter().map(String::as_str));
-    let listener = all.into_iter().filter(|one| host_fits(one, &asked.host, false)).max_by_key(|one| specificity(one))?;
+    let listener = all
+        .into_iter()
+        .filter(|one| host_fits(one, &asked.host, false))
+        .max_by_key(|one| specificity(one))?;
     let fits = |one: &Given| {
         if one.listener != listener || !host_fits(&one.hostname, &asked.host, one.one_label) {
             return None;
@@ -130,8 +158,12 @@ fn oracle(given: &[Given], listeners: &[String], asked: &Asked) -> Option<usize>
         let (kind, length) = path_fits(one.matched.path.as_ref(), &asked.path)?;
         let method = one.matched.method.is_empty() || one.matched.method == asked.method.as_str();
         let headers = one.matched.headers.iter().all(|wanted| {
-            let lines: Vec<&str> =
-                asked.headers.get_all(&wanted.name).iter().map(|value| value.to_str().unwrap()).collect();
+            let lines: Vec<&str> = asked
+                .headers
+                .get_all(&wanted.name)
+                .iter()
+                .map(|value| value.to_str().unwrap())
+                .collect();
             value_fits(wanted, (!lines.is_empty()).then(|| lines.join(",")))
         });
         let query: Vec<(String, String)> = asked
@@ -139,16 +171,31 @@ fn oracle(given: &[Given], listeners: &[String], asked: &Asked) -> Option<usize>
             .iter()
             .flat_map(|query| query.split('&'))
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .map(|(name, value)| (name.replace("%61", "a"), value.replace('+', " ").replace("%62", "b")))
+            .map(|(name, value)| {
+                (
+                    name.replace("%61", "a"),
+                    value.replace('+', " ").replace("%62", "b"),
+                )
+            })
             .collect();
         let queries = one.matched.query.iter().all(|wanted| {
-            value_fits(wanted, query.iter().find(|(name, _)| *name == wanted.name).map(|(_, value)| value.clone()))
+            value_fits(
+                wanted,
+                query
+                    .iter()
+                    .find(|(name, _)| *name == wanted.name)
+                    .map(|(_, value)| value.clone()),
+            )
         });
         (method && headers && queries).then(|| {
             (
                 specificity(&one.hostname),
                 (kind, length),
-                (!one.matched.method.is_empty(), one.matched.headers.len(), one.matched.query.len()),
+                (
+                    !one.matched.method.is_empty(),
+                    one.matched.headers.len(),
+                    one.matched.query.len(),
+                ),
                 Reverse((one.created, one.route.clone(), one.rule)),
             )
         })
@@ -162,19 +209,33 @@ fn oracle(given: &[Given], listeners: &[String], asked: &Asked) -> Option<usize>
 }
 
 fn hostname() -> impl Strategy<Value = String> {
-    let names = ["", "a.test", "b.a.test", "*.test", "*.a.test", "*.b.a.test", "test", "c.test"];
+    let names = [
+        "",
+        "a.test",
+        "b.a.test",
+        "*.test",
+        "*.a.test",
+        "*.b.a.test",
+        "test",
+        "c.test",
+    ];
     proptest::sample::select(names.to_vec()).prop_map(str::to_owned)
 }
 
 fn path_value() -> impl Strategy<Value = String> {
-    let paths = ["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b", "/a/c", "/A"];
+    let paths = [
+        "/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b", "/a/c", "/A",
+    ];
     proptest::sample::select(paths.to_vec()).prop_map(str::to_owned)
 }
 
 fn path_match() -> impl Strategy<Value = Option<proto::PathMatch>> {
     use proto::path_match::Type;
     let regexes = ["/a|/b", "/a.*", "/.", "/[ab]/b", "(/a)", ".*"];
-    let of = |kind: Type, value: String| proto::PathMatch { r#type: kind.into(), value };
+    let of = |kind: Type, value: String| proto::PathMatch {
+        r#type: kind.into(),
+        value,
+    };
     prop_oneof![
         1 => Just(None),
         4 => path_value().prop_map(move |value| Some(of(Type::Prefix, value))),
@@ -184,8 +245,16 @@ fn path_match() -> impl Strategy<Value = Option<proto::PathMatch>> {
 }
 
 fn value_matches() -> impl Strategy<Value = Vec<proto::ValueMatch>> {
-    let one = (proptest::sample::select(&["a", "x-b"][..]), proptest::sample::select(&["1", "b", "1,2", ""][..]), any::<bool>())
-        .prop_map(|(name, value, regex)| proto::ValueMatch { name: name.into(), value: value.into(), regex });
+    let one = (
+        proptest::sample::select(&["a", "x-b"][..]),
+        proptest::sample::select(&["1", "b", "1,2", ""][..]),
+        any::<bool>(),
+    )
+        .prop_map(|(name, value, regex)| proto::ValueMatch {
+            name: name.into(),
+            value: value.into(),
+            regex,
+        });
     proptest::collection::vec(one, 0..3)
 }
 
@@ -255,8 +324,14 @@ proptest! {
 }
 
 fn prefix(value: &str) -> proto::Match {
-    let path = proto::PathMatch { r#type: proto::path_match::Type::Prefix.into(), value: value.into() };
-    proto::Match { path: Some(path), ..proto::Match::default() }
+    let path = proto::PathMatch {
+        r#type: proto::path_match::Type::Prefix.into(),
+        value: value.into(),
+    };
+    proto::Match {
+        path: Some(path),
+        ..proto::Match::default()
+    }
 }
 
 #[test]
@@ -285,9 +360,19 @@ fn prefixes_say_how_much_they_took() {
         ("/foo/bar/x", "2", 8),
         ("/foo/barx", "1", 4),
     ] {
-        let request = Request { host: "h", path, query: None, method: &Method::GET, headers: &headers };
+        let request = Request {
+            host: "h",
+            path,
+            query: None,
+            method: &Method::GET,
+            headers: &headers,
+        };
         let found = router.find(&request).unwrap();
-        assert_eq!((&*found.rule.name, found.prefix_len), (rule, length), "{path}");
+        assert_eq!(
+            (&*found.rule.name, found.prefix_len),
+            (rule, length),
+            "{path}"
+        );
     }
 }
 
@@ -295,14 +380,31 @@ fn prefixes_say_how_much_they_took() {
 fn what_can_never_match_or_takes_too_long_is_refused() {
     let mut regexes = Regexes::default();
     let mut regex = |value: &str| {
-        let path = proto::PathMatch { r#type: proto::path_match::Type::Regex.into(), value: value.into() };
-        Match::new(&proto::Match { path: Some(path), ..proto::Match::default() }, &mut regexes)
+        let path = proto::PathMatch {
+            r#type: proto::path_match::Type::Regex.into(),
+            value: value.into(),
+        };
+        Match::new(
+            &proto::Match {
+                path: Some(path),
+                ..proto::Match::default()
+            },
+            &mut regexes,
+        )
     };
-    assert!(regex("/a(").unwrap_err().contains("not a regular expression"));
+    assert!(
+        regex("/a(")
+            .unwrap_err()
+            .contains("not a regular expression")
+    );
     // Would be one between the brackets that anchor it.
     assert!(regex("/a)|(/b").is_err());
     assert!(regex("((a{1000}){1000}){1000}").is_err());
-    assert!(Match::new(&prefix("/a%2fb"), &mut Regexes::default()).unwrap_err().contains("/a%2fb"));
+    assert!(
+        Match::new(&prefix("/a%2fb"), &mut Regexes::default())
+            .unwrap_err()
+            .contains("/a%2fb")
+    );
     assert!(Match::new(&prefix("a"), &mut Regexes::default()).is_err());
 }
 
@@ -318,8 +420,13 @@ fn paths_are_compared_in_their_canonical_form() {
         rule: 0,
     }];
     given[0].matched.path.as_mut().unwrap().r#type = proto::path_match::Type::Exact.into();
-    let asked =
-        Asked { host: "h".into(), path: "/a/b-".into(), query: None, method: Method::GET, headers: HeaderMap::new() };
+    let asked = Asked {
+        host: "h".into(),
+        path: "/a/b-".into(),
+        query: None,
+        method: Method::GET,
+        headers: HeaderMap::new(),
+    };
     assert_eq!(find(&build(&given, &[]), &asked), Some(0));
 }
 
@@ -329,7 +436,11 @@ fn hostile_hosts_and_paths_are_walked_once() {
     let given: Vec<Given> = (0..2000)
         .map(|at| Given {
             listener: String::new(),
-            hostname: if at % 2 == 0 { format!("*.{at}.test") } else { String::new() },
+            hostname: if at % 2 == 0 {
+                format!("*.{at}.test")
+            } else {
+                String::new()
+            },
             one_label: false,
             matched: prefix(&format!("/{at}")),
             created: 0,
@@ -349,5 +460,9 @@ fn hostile_hosts_and_paths_are_walked_once() {
     for _ in 0..100 {
         assert_eq!(find(&router, &asked), None);
     }
-    assert!(started.elapsed() < std::time::Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < std::time::Duration::from_secs(1),
+        "{:?}",
+        started.elapsed()
+    );
 }

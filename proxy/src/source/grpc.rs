@@ -51,7 +51,9 @@ enum Broken {
     File { path: String, source: io::Error },
     #[error("{0}: no certificate in PEM (--controller-ca)")]
     NoCa(String),
-    #[error("the control plane is reached by https, but --controller-ca does not say who may sign its certificate")]
+    #[error(
+        "the control plane is reached by https, but --controller-ca does not say who may sign its certificate"
+    )]
     NoCaGiven,
     #[error("the token is not fit for a header (--controller-token)")]
     Token,
@@ -109,12 +111,18 @@ impl Source {
         }
     }
 
-    async fn serve(&mut self, backoff: &mut Backoff, told: &mut String) -> Result<std::convert::Infallible, Broken> {
+    async fn serve(
+        &mut self,
+        backoff: &mut Backoff,
+        told: &mut String,
+    ) -> Result<std::convert::Infallible, Broken> {
         let channel = connect(&self.options).await?;
         let held = self.handle.held().await.ok_or(Broken::KeeperGone)?;
         let (sender, outgoing) = mpsc::channel(16);
         let send = async |message| {
-            let message = FromProxy { message: Some(message) };
+            let message = FromProxy {
+                message: Some(message),
+            };
             sender.send(message).await.map_err(|_| Broken::Ended)
         };
         send(from_proxy::Message::Hello(Hello {
@@ -125,7 +133,9 @@ impl Source {
             buckets: held.buckets,
         }))
         .await?;
-        let outgoing = futures::stream::unfold(outgoing, async |mut outgoing| Some((outgoing.recv().await?, outgoing)));
+        let outgoing = futures::stream::unfold(outgoing, async |mut outgoing| {
+            Some((outgoing.recv().await?, outgoing))
+        });
         let mut request = tonic::Request::new(outgoing);
         if let Some(path) = &self.options.controller_token {
             let token = read(path).await?;
@@ -136,7 +146,8 @@ impl Source {
         }
         let mut client = ControlPlaneClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let opened = tokio::time::timeout(CONNECT, client.sync(request)).await;
-        let response = opened.map_err(|_| Broken::Connect(format!("no answer within {CONNECT:?}")))??;
+        let response =
+            opened.map_err(|_| Broken::Connect(format!("no answer within {CONNECT:?}")))??;
         let mut incoming = response.into_inner();
         self.metrics.process().connected(true);
         self.status.connected();
@@ -152,8 +163,14 @@ impl Source {
                 }
             };
             backoff.reset();
-            let Some(delta) = message.delta.and_then(|delta| pending.take(delta)) else { continue };
-            let ack = self.handle.apply(delta, None).await.ok_or(Broken::KeeperGone)?;
+            let Some(delta) = message.delta.and_then(|delta| pending.take(delta)) else {
+                continue;
+            };
+            let ack = self
+                .handle
+                .apply(delta, None)
+                .await
+                .ok_or(Broken::KeeperGone)?;
             send(from_proxy::Message::Ack(ack)).await?;
         }
     }
@@ -172,38 +189,67 @@ impl Pending {
     fn take(&mut self, part: proto::Delta) -> Option<Delta> {
         self.reset_buckets.extend(part.reset_buckets);
         self.upserts.extend(part.upserts);
-        self.removals.extend(part.removals.iter().map(|key| KeyId::of(key)));
+        self.removals
+            .extend(part.removals.iter().map(|key| KeyId::of(key)));
         if part.more {
             return None;
         }
-        let Self { reset_buckets, upserts, removals } = std::mem::take(self);
-        Some(Delta { version: part.version.into(), reset_buckets, upserts, removals })
+        let Self {
+            reset_buckets,
+            upserts,
+            removals,
+        } = std::mem::take(self);
+        Some(Delta {
+            version: part.version.into(),
+            reset_buckets,
+            upserts,
+            removals,
+        })
     }
 }
 
 /// The name of this proxy.
 fn name(options: &ControllerOptions) -> String {
     options.name.clone().unwrap_or_else(|| {
-        std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+        std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     })
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, Broken> {
-    tokio::fs::read(path).await.map_err(|source| Broken::File { path: path.display().to_string(), source })
+    tokio::fs::read(path).await.map_err(|source| Broken::File {
+        path: path.display().to_string(),
+        source,
+    })
 }
 
 /// Connects, with the CA that the file holds now.
 async fn connect(options: &ControllerOptions) -> Result<Channel, Broken> {
     let uri = &options.controller;
-    let host = uri.host().ok_or_else(|| Broken::Url(format!("--controller {uri}: there is no host in it")))?;
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = uri
+        .host()
+        .ok_or_else(|| Broken::Url(format!("--controller {uri}: there is no host in it")))?;
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     let tls = match uri.scheme_str() {
         Some("https") => Some((tls(options).await?, server_name(&host)?)),
         Some("http") => None,
-        _ => return Err(Broken::Url(format!("--controller {uri}: begin it with https://"))),
+        _ => {
+            return Err(Broken::Url(format!(
+                "--controller {uri}: begin it with https://"
+            )));
+        }
     };
-    let port = uri.port_u16().unwrap_or_else(|| if tls.is_some() { 443 } else { 80 });
-    let authority = uri.authority().map_or_else(String::new, ToString::to_string);
+    let port = uri
+        .port_u16()
+        .unwrap_or_else(|| if tls.is_some() { 443 } else { 80 });
+    let authority = uri
+        .authority()
+        .map_or_else(String::new, ToString::to_string);
     // The connector does TLS itself; the transport need not know.
     let endpoint = Endpoint::from_shared(format!("http://{authority}"))
         .map_err(|error| Broken::Url(format!("--controller {uri}: {error}")))?
@@ -219,14 +265,17 @@ async fn connect(options: &ControllerOptions) -> Result<Channel, Broken> {
         async move {
             let stream = dial(&host, port).await?;
             match tls {
-                Some((connector, name)) => {
-                    Ok::<_, io::Error>(TokioIo::new(Stream::Tls(Box::new(connector.connect(name, stream).await?))))
-                }
+                Some((connector, name)) => Ok::<_, io::Error>(TokioIo::new(Stream::Tls(Box::new(
+                    connector.connect(name, stream).await?,
+                )))),
                 None => Ok(TokioIo::new(Stream::Plain(stream))),
             }
         }
     });
-    endpoint.connect_with_connector(connector).await.map_err(|error| Broken::Connect(causes(&error)))
+    endpoint
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| Broken::Connect(causes(&error)))
 }
 
 /// An error with what is behind it: the outermost says only that something failed.
@@ -241,7 +290,8 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, Broken> {
-    ServerName::try_from(host.to_owned()).map_err(|_| Broken::Url(format!("--controller: {host:?} is not a host name")))
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| Broken::Url(format!("--controller: {host:?} is not a host name")))
 }
 
 async fn tls(options: &ControllerOptions) -> Result<TlsConnector, Broken> {
@@ -272,7 +322,9 @@ async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }
-            Err(error) => last = io::Error::new(error.kind(), format!("{address}, port {port}: {error}")),
+            Err(error) => {
+                last = io::Error::new(error.kind(), format!("{address}, port {port}: {error}"))
+            }
         }
     }
     Err(last)

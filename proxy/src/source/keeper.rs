@@ -1,8 +1,8 @@
 //! The thread that owns the state.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use snapshot::proto::{Ack, Bucket, Refusal};
@@ -22,7 +22,11 @@ const RETRY_PORTS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Ask {
     Held(oneshot::Sender<Held>),
-    Apply { delta: Delta, manifests: Option<Arc<str>>, done: oneshot::Sender<Ack> },
+    Apply {
+        delta: Delta,
+        manifests: Option<Arc<str>>,
+        done: oneshot::Sender<Ack>,
+    },
 }
 
 /// What is held already.
@@ -60,7 +64,13 @@ impl KeeperHandle {
     /// Takes a delta in, and says what became of it. None: the keeper is gone.
     pub(super) async fn apply(&self, delta: Delta, manifests: Option<Arc<str>>) -> Option<Ack> {
         let (done, answer) = oneshot::channel();
-        self.0.send(Ask::Apply { delta, manifests, done }).ok()?;
+        self.0
+            .send(Ask::Apply {
+                delta,
+                manifests,
+                done,
+            })
+            .ok()?;
         answer.await.ok()
     }
 }
@@ -71,7 +81,10 @@ impl Keeper {
         std::thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || self.run(&asks))
-            .map_err(|source| Error::Start { what: "starting the thread that takes snapshots in".to_owned(), source })?;
+            .map_err(|source| Error::Start {
+                what: "starting the thread that takes snapshots in".to_owned(),
+                source,
+            })?;
         Ok(KeeperHandle(sender))
     }
 
@@ -85,11 +98,18 @@ impl Keeper {
             };
             match next {
                 Ok(Ask::Held(answer)) => {
-                    let held = Held { version: Arc::clone(self.state.version()), buckets: self.state.buckets() };
+                    let held = Held {
+                        version: Arc::clone(self.state.version()),
+                        buckets: self.state.buckets(),
+                    };
                     // Whoever asked may have gone; that is their affair, here and below.
                     let _gone = answer.send(held);
                 }
-                Ok(Ask::Apply { delta, manifests, done }) => {
+                Ok(Ask::Apply {
+                    delta,
+                    manifests,
+                    done,
+                }) => {
                     let _gone = done.send(self.apply(delta, manifests));
                 }
                 Err(RecvTimeoutError::Timeout) => self.retry_ports(),
@@ -100,7 +120,9 @@ impl Keeper {
 
     /// Takes in what the last-good file holds.
     fn restore(&mut self) {
-        let Some(last_good) = &mut self.last_good else { return };
+        let Some(last_good) = &mut self.last_good else {
+            return;
+        };
         let started = std::time::Instant::now();
         let state = &mut self.state;
         let (mut deltas, mut rebuilt) = (0_usize, false);
@@ -116,15 +138,28 @@ impl Keeper {
         }
         let (resources, took) = (self.state.len(), started.elapsed());
         tracing::info!(resources, ?took, version = %self.state.version(), "restored the last good snapshot");
-        self.settle(&Applied { rebuilt, ..Applied::default() }, None);
+        self.settle(
+            &Applied {
+                rebuilt,
+                ..Applied::default()
+            },
+            None,
+        );
     }
 
     fn apply(&mut self, delta: Delta, manifests: Option<Arc<str>>) -> Ack {
-        let upserts = if self.last_good.is_some() { delta.upserts.clone() } else { Vec::new() };
+        let upserts = if self.last_good.is_some() {
+            delta.upserts.clone()
+        } else {
+            Vec::new()
+        };
         let applied = self.state.apply(delta);
         self.settle(&applied, manifests);
         if let Some(last_good) = &self.last_good {
-            let kept = upserts.into_iter().enumerate().filter(|(at, _)| !applied.not_kept.contains(at));
+            let kept = upserts
+                .into_iter()
+                .enumerate()
+                .filter(|(at, _)| !applied.not_kept.contains(at));
             let kept = kept.map(|(_, upsert)| upsert);
             last_good.append(self.state.version(), kept.collect(), applied.removed);
         }
@@ -136,7 +171,8 @@ impl Keeper {
         if applied.rebuilt {
             let dns = self.state.by_dns();
             self.dns_upstreams.send_if_modified(|now| {
-                let same = now.len() == dns.len() && now.iter().all(|one| dns.iter().any(|other| one.is(other)));
+                let same = now.len() == dns.len()
+                    && now.iter().all(|one| dns.iter().any(|other| one.is(other)));
                 *now = dns;
                 !same
             });
@@ -145,14 +181,22 @@ impl Keeper {
         self.state.count();
         let version = self.state.version();
         let now = jiff::Timestamp::now().as_second();
-        self.metrics.process().snapshot(version, now, self.state.refused() + self.failed_ports.len());
+        self.metrics.process().snapshot(
+            version,
+            now,
+            self.state.refused() + self.failed_ports.len(),
+        );
         self.status.in_force(version, manifests);
     }
 
     fn reconcile(&mut self) {
         let (done, answer) = oneshot::channel();
         let runtime = self.state.runtime().load_full();
-        if self.reconciles.blocking_send(Reconcile { runtime, done }).is_ok() {
+        if self
+            .reconciles
+            .blocking_send(Reconcile { runtime, done })
+            .is_ok()
+        {
             self.failed_ports = answer.blocking_recv().unwrap_or_default();
         }
     }
@@ -170,8 +214,14 @@ impl Keeper {
         let mut refusals = self.state.refusals();
         for (port, reason) in &self.failed_ports {
             let keys = self.state.listeners_on(*port);
-            refusals.extend(keys.map(|key| Refusal { key: key.to_owned(), reason: format!("port {port}: {reason}") }));
+            refusals.extend(keys.map(|key| Refusal {
+                key: key.to_owned(),
+                reason: format!("port {port}: {reason}"),
+            }));
         }
-        Ack { version: self.state.version().to_string(), refusals }
+        Ack {
+            version: self.state.version().to_string(),
+            refusals,
+        }
     }
 }

@@ -61,38 +61,90 @@ impl Tables {
             });
             if port.tls != listener.tls {
                 let (port, other) = (listener.port, port.first);
-                conflicts.insert(key.clone(), format!("port {port} is served with another protocol for {other}"));
+                conflicts.insert(
+                    key.clone(),
+                    format!("port {port} is served with another protocol for {other}"),
+                );
                 continue;
             }
             // Also those without a route: they keep their hosts to themselves.
-            places.insert(key, (listener.port, port.router.listener(&listener.hostname), listener));
+            places.insert(
+                key,
+                (
+                    listener.port,
+                    port.router.listener(&listener.hostname),
+                    listener,
+                ),
+            );
             if listener.tls {
-                let certificates = listener.certificates.iter().filter_map(|key| self.certificates.get(&**key));
-                port.certificates.push((listener.hostname.clone(), certificates.cloned().collect()));
+                let certificates = listener
+                    .certificates
+                    .iter()
+                    .filter_map(|key| self.certificates.get(&**key));
+                port.certificates
+                    .push((listener.hostname.clone(), certificates.cloned().collect()));
             }
         }
-        let mut chains = Chains { tables: self, metrics: context.metrics, known: HashMap::new() };
+        let mut chains = Chains {
+            tables: self,
+            metrics: context.metrics,
+            known: HashMap::new(),
+        };
         for route in self.routes.values() {
             let metrics = context.metrics.rule(&route.name);
             for (key, hostnames) in &route.attachments {
-                let Some((port, at, listener)) = places.get(key.as_str()) else { continue };
-                let Some(port) = building.get_mut(port) else { continue };
-                add_route(&mut port.router, (*at, listener), (route, hostnames), &mut chains, &metrics);
+                let Some((port, at, listener)) = places.get(key.as_str()) else {
+                    continue;
+                };
+                let Some(port) = building.get_mut(port) else {
+                    continue;
+                };
+                add_route(
+                    &mut port.router,
+                    (*at, listener),
+                    (route, hostnames),
+                    &mut chains,
+                    &metrics,
+                );
             }
         }
         let ports = building
             .into_iter()
             .map(|(number, port)| {
-                let tls = if port.tls { context.tls.config(number, port.certificates) } else { None };
+                let tls = if port.tls {
+                    context.tls.config(number, port.certificates)
+                } else {
+                    None
+                };
                 let (router, public_port) = (port.router.build(), port.public_port);
-                (number, Arc::new(Port { number, tls, public_port, router }))
+                (
+                    number,
+                    Arc::new(Port {
+                        number,
+                        tls,
+                        public_port,
+                        router,
+                    }),
+                )
             })
             .collect::<BTreeMap<_, _>>();
         context.tls.keep(|number| ports.contains_key(&number));
         let mut plugins: HashMap<_, _> = context.leaving.into_iter().collect();
-        plugins.extend(self.plugins.iter().map(|(key, plugin)| (key.clone(), Arc::clone(plugin))));
+        plugins.extend(
+            self.plugins
+                .iter()
+                .map(|(key, plugin)| (key.clone(), Arc::clone(plugin))),
+        );
         let (version, directory) = (Arc::clone(context.version), Arc::clone(context.directory));
-        (Runtime { version, ports, directory, plugins }, conflicts)
+        (
+            Runtime {
+                version,
+                ports,
+                directory,
+                plugins,
+            },
+            conflicts,
+        )
     }
 }
 
@@ -110,7 +162,9 @@ fn add_route<'a>(
             hostnames.iter().map(String::as_str).collect()
         } else {
             let pairs = parts.hostnames.iter().flat_map(|of_rule| {
-                hostnames.iter().filter_map(move |of_listener| intersection(of_rule, of_listener))
+                hostnames
+                    .iter()
+                    .filter_map(move |of_listener| intersection(of_rule, of_listener))
             });
             pairs.collect()
         };
@@ -120,8 +174,17 @@ fn add_route<'a>(
             continue;
         }
         let rule = Arc::new(chains.rule(route, parts, listener, metrics));
-        let (created, name, kind) = (route.created, Arc::clone(&route.object), Arc::clone(&route.kind));
-        let order = Order { created, name, kind, rule: index };
+        let (created, name, kind) = (
+            route.created,
+            Arc::clone(&route.object),
+            Arc::clone(&route.kind),
+        );
+        let order = Order {
+            created,
+            name,
+            kind,
+            rule: index,
+        };
         for hostname in own {
             router.add(at, (hostname, one_label), &parts.matches, &order, &rule);
         }
@@ -136,10 +199,23 @@ struct Chains<'a> {
 }
 
 impl<'a> Chains<'a> {
-    fn rule(&mut self, route: &'a RouteParts, parts: &'a RuleParts, listener: &'a ListenerParts, metrics: &RuleId) -> Rule {
-        let backends: Vec<_> =
-            parts.backends.iter().map(|backend| self.backend(backend, &parts.plugins, &listener.plugins)).collect();
-        let Filters { request, response, redirect } = &parts.filters;
+    fn rule(
+        &mut self,
+        route: &'a RouteParts,
+        parts: &'a RuleParts,
+        listener: &'a ListenerParts,
+        metrics: &RuleId,
+    ) -> Rule {
+        let backends: Vec<_> = parts
+            .backends
+            .iter()
+            .map(|backend| self.backend(backend, &parts.plugins, &listener.plugins))
+            .collect();
+        let Filters {
+            request,
+            response,
+            redirect,
+        } = &parts.filters;
         Rule {
             route: Arc::clone(&route.name),
             name: Arc::clone(&parts.name),
@@ -147,7 +223,9 @@ impl<'a> Chains<'a> {
             response_filters: response.clone(),
             redirect: redirect.clone(),
             redirect_chain: self.chain([&parts.plugins, &[], &listener.plugins]),
-            total_weight: backends.iter().fold(0, |sum, backend| backend.weight.saturating_add(sum)),
+            total_weight: backends
+                .iter()
+                .fold(0, |sum, backend| backend.weight.saturating_add(sum)),
             backends,
             request_timeout: parts.request_timeout,
             backend_timeout: parts.backend_timeout,
@@ -156,10 +234,20 @@ impl<'a> Chains<'a> {
         }
     }
 
-    fn backend(&mut self, parts: &'a BackendParts, of_rule: &'a [String], of_listener: &'a [String]) -> Backend {
-        let name = parts.upstream.as_deref().map(|key| key.strip_prefix("Upstream/").unwrap_or(key));
+    fn backend(
+        &mut self,
+        parts: &'a BackendParts,
+        of_rule: &'a [String],
+        of_listener: &'a [String],
+    ) -> Backend {
+        let name = parts
+            .upstream
+            .as_deref()
+            .map(|key| key.strip_prefix("Upstream/").unwrap_or(key));
         let state = name.and_then(|name| self.tables.upstreams.get(name));
-        let of_service = state.map(|state| state.plugins.as_slice()).unwrap_or_default();
+        let of_service = state
+            .map(|state| state.plugins.as_slice())
+            .unwrap_or_default();
         Backend {
             weight: parts.weight,
             upstream: state.map(|state| Arc::clone(&state.upstream)),
@@ -183,8 +271,13 @@ impl<'a> Chains<'a> {
         }
         let mut plugins: Vec<Arc<ChainPlugin>> = Vec::new();
         for key in keys.iter().filter(|key| **key != "|") {
-            let plugin = self.tables.plugins.get(*key).map_or_else(|| self.absent(key), Arc::clone);
-            let covered = |other: &Arc<ChainPlugin>| plugin.kind.is_some() && other.kind == plugin.kind;
+            let plugin = self
+                .tables
+                .plugins
+                .get(*key)
+                .map_or_else(|| self.absent(key), Arc::clone);
+            let covered =
+                |other: &Arc<ChainPlugin>| plugin.kind.is_some() && other.kind == plugin.kind;
             if !plugins.iter().any(covered) {
                 plugins.push(plugin);
             }
@@ -201,7 +294,12 @@ impl<'a> Chains<'a> {
         let name: Arc<str> = key.strip_prefix("Plugin/").unwrap_or(key).into();
         let metrics = self.metrics.plugin(&name, "");
         let handler = Err("the snapshot does not hold this plugin".into());
-        Arc::new(ChainPlugin { name, kind: None, handler, metrics })
+        Arc::new(ChainPlugin {
+            name,
+            kind: None,
+            handler,
+            metrics,
+        })
     }
 }
 
@@ -213,12 +311,18 @@ pub(super) struct TlsPorts {
 }
 
 impl TlsPorts {
-    fn config(&mut self, port: u16, made_of: Vec<ListenerCertificates>) -> Option<Arc<rustls::ServerConfig>> {
+    fn config(
+        &mut self,
+        port: u16,
+        made_of: Vec<ListenerCertificates>,
+    ) -> Option<Arc<rustls::ServerConfig>> {
         let same = |a: &[ListenerCertificates], b: &[ListenerCertificates]| {
             a.len() == b.len()
                 && a.iter().zip(b).all(|((host, one), (other_host, other))| {
                     let pairs = one.iter().zip(other);
-                    host == other_host && one.len() == other.len() && pairs.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
+                    host == other_host
+                        && one.len() == other.len()
+                        && pairs.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
                 })
         };
         if let Some((old, config)) = self.ports.get(&port)

@@ -52,7 +52,10 @@ impl Default for Inventory {
 impl Inventory {
     pub(super) fn hash(&self, key: &KeyId) -> Option<(Hash, Place)> {
         let held = self.0.get(usize::from(key.bucket()))?;
-        let at = held.entries.binary_search_by_key(key.rest(), |entry| entry.rest).ok()?;
+        let at = held
+            .entries
+            .binary_search_by_key(key.rest(), |entry| entry.rest)
+            .ok()?;
         held.entries.get(at).map(|entry| (entry.hash, entry.place))
     }
 
@@ -60,8 +63,15 @@ impl Inventory {
     pub(super) fn put(&mut self, key: &KeyId, hash: Hash, place: Place) -> Option<Place> {
         let held = self.0.get_mut(usize::from(key.bucket()))?;
         held.toggle(&hash);
-        let new = Entry { rest: *key.rest(), hash, place };
-        match held.entries.binary_search_by_key(key.rest(), |entry| entry.rest) {
+        let new = Entry {
+            rest: *key.rest(),
+            hash,
+            place,
+        };
+        match held
+            .entries
+            .binary_search_by_key(key.rest(), |entry| entry.rest)
+        {
             Ok(at) => {
                 let old = std::mem::replace(held.entries.get_mut(at)?, new);
                 held.toggle(&old.hash);
@@ -81,7 +91,10 @@ impl Inventory {
     /// Holds a resource no longer; returns where it was.
     pub(super) fn remove(&mut self, key: &KeyId) -> Option<Place> {
         let held = self.0.get_mut(usize::from(key.bucket()))?;
-        let at = held.entries.binary_search_by_key(key.rest(), |entry| entry.rest).ok()?;
+        let at = held
+            .entries
+            .binary_search_by_key(key.rest(), |entry| entry.rest)
+            .ok()?;
         let old = held.entries.remove(at);
         held.toggle(&old.hash);
         Some(old.place)
@@ -89,9 +102,16 @@ impl Inventory {
 
     /// The keys in a bucket.
     pub(super) fn keys(&self, bucket: u32) -> Vec<KeyId> {
-        let Ok(bucket) = u16::try_from(bucket) else { return Vec::new() };
-        let Some(held) = self.0.get(usize::from(bucket)) else { return Vec::new() };
-        held.entries.iter().map(|entry| KeyId::from_parts(bucket, entry.rest)).collect()
+        let Ok(bucket) = u16::try_from(bucket) else {
+            return Vec::new();
+        };
+        let Some(held) = self.0.get(usize::from(bucket)) else {
+            return Vec::new();
+        };
+        held.entries
+            .iter()
+            .map(|entry| KeyId::from_parts(bucket, entry.rest))
+            .collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -103,7 +123,10 @@ impl Inventory {
         (0..)
             .zip(&self.0)
             .filter(|(_, held)| !held.entries.is_empty())
-            .map(|(index, held)| Bucket { index, digest: held.sum.to_vec().into() })
+            .map(|(index, held)| Bucket {
+                index,
+                digest: held.sum.to_vec().into(),
+            })
             .collect()
     }
 }

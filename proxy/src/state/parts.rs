@@ -73,7 +73,9 @@ impl ListenerParts {
         let tls = match from.protocol() {
             proto::Protocol::Http => false,
             proto::Protocol::Https => true,
-            proto::Protocol::Unspecified => return Err(format!("protocol {} is unknown", from.protocol)),
+            proto::Protocol::Unspecified => {
+                return Err(format!("protocol {} is unknown", from.protocol));
+            }
         };
         Ok(Self {
             port: port(from.port)?,
@@ -81,14 +83,21 @@ impl ListenerParts {
             hostname: from.hostname.to_ascii_lowercase().into(),
             certificates: from.certificates,
             plugins: from.plugins,
-            public_port: if from.public_port == 0 { port(from.port)? } else { port(from.public_port)? },
+            public_port: if from.public_port == 0 {
+                port(from.port)?
+            } else {
+                port(from.public_port)?
+            },
         })
     }
 }
 
 /// A port that can be opened or connected to.
 pub(super) fn port(number: u32) -> Result<u16, String> {
-    u16::try_from(number).ok().filter(|port| *port > 0).ok_or_else(|| format!("port {number} is not one of 1 to 65535"))
+    u16::try_from(number)
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| format!("port {number} is not one of 1 to 65535"))
 }
 
 impl RouteParts {
@@ -97,15 +106,26 @@ impl RouteParts {
             .rules
             .into_iter()
             .enumerate()
-            .map(|(at, rule)| RuleParts::read(at, rule, regexes).map_err(|why| format!("rules[{at}]: {why}")))
+            .map(|(at, rule)| {
+                RuleParts::read(at, rule, regexes).map_err(|why| format!("rules[{at}]: {why}"))
+            })
             .collect::<Result<_, _>>()?;
-        let lower = |hostnames: Vec<String>| hostnames.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let lower = |hostnames: Vec<String>| {
+            hostnames
+                .iter()
+                .map(|name| name.to_ascii_lowercase())
+                .collect()
+        };
         Ok(Self {
             name: format!("{}/{}/{}", from.kind, from.namespace, from.name).into(),
             kind: from.kind.into(),
             object: format!("{}/{}", from.namespace, from.name).into(),
             created: from.created,
-            attachments: from.attachments.into_iter().map(|one| (one.listener, lower(one.hostnames))).collect(),
+            attachments: from
+                .attachments
+                .into_iter()
+                .map(|one| (one.listener, lower(one.hostnames)))
+                .collect(),
             rules,
         })
     }
@@ -117,7 +137,9 @@ impl RuleParts {
             .matches
             .iter()
             .enumerate()
-            .map(|(at, one)| Match::new(one, regexes).map_err(|why| format!("matches[{at}]: {why}")))
+            .map(|(at, one)| {
+                Match::new(one, regexes).map_err(|why| format!("matches[{at}]: {why}"))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         if matches.is_empty() {
             matches.push(Match::everything());
@@ -129,11 +151,23 @@ impl RuleParts {
             (false, _) => None,
         };
         Ok(Self {
-            name: if from.name.is_empty() { at.to_string().into() } else { from.name.into() },
+            name: if from.name.is_empty() {
+                at.to_string().into()
+            } else {
+                from.name.into()
+            },
             matches,
-            hostnames: from.hostnames.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            hostnames: from
+                .hostnames
+                .iter()
+                .map(|name| name.to_ascii_lowercase())
+                .collect(),
             filters: Filters::read(from.filters)?,
-            backends: from.backends.into_iter().map(BackendParts::read).collect::<Result<_, _>>()?,
+            backends: from
+                .backends
+                .into_iter()
+                .map(BackendParts::read)
+                .collect::<Result<_, _>>()?,
             plugins: from.plugins,
             request_timeout: timeout(from.request_timeout_ms),
             backend_timeout: timeout(from.backend_timeout_ms),
@@ -144,12 +178,17 @@ impl RuleParts {
 
 impl BackendParts {
     fn read(from: proto::Backend) -> Result<Self, String> {
-        let upstream = (from.invalid.is_empty() && !from.upstream.is_empty()).then_some(from.upstream);
+        let upstream =
+            (from.invalid.is_empty() && !from.upstream.is_empty()).then_some(from.upstream);
         let filters = Filters::read(from.filters).map_err(|why| format!("backends: {why}"))?;
         if filters.redirect.is_some() {
             return Err("backends: a redirect belongs to the rule".to_owned());
         }
-        Ok(Self { upstream, weight: from.weight, filters })
+        Ok(Self {
+            upstream,
+            weight: from.weight,
+            filters,
+        })
     }
 }
 
@@ -157,25 +196,36 @@ impl Filters {
     fn read(from: Vec<proto::Filter>) -> Result<Self, String> {
         let mut filters = Self::default();
         for (at, filter) in from.into_iter().enumerate() {
-            filters.add(filter).map_err(|why| format!("filters[{at}]: {why}"))?;
+            filters
+                .add(filter)
+                .map_err(|why| format!("filters[{at}]: {why}"))?;
         }
         Ok(filters)
     }
 
     fn add(&mut self, filter: proto::Filter) -> Result<(), String> {
         // A filter that this program does not know arrives as none: it may be what keeps a secret in.
-        match filter.filter.ok_or("this version of the proxy does not know this filter")? {
-            Filter::RequestHeaders(edit) => self.request.push(RequestFilter::Headers(header_edit(edit)?)),
+        match filter
+            .filter
+            .ok_or("this version of the proxy does not know this filter")?
+        {
+            Filter::RequestHeaders(edit) => self
+                .request
+                .push(RequestFilter::Headers(header_edit(edit)?)),
             Filter::ResponseHeaders(edit) => self.response.push(header_edit(edit)?),
             Filter::Redirect(redirect) => self.redirect = Some(read_redirect(redirect)?),
             Filter::Rewrite(rewrite) => {
                 let hostname = match rewrite.hostname.as_str() {
                     "" => None,
-                    name => {
-                        Some(HeaderValue::from_str(name).map_err(|_| format!("hostname {name:?} cannot be sent"))?)
-                    }
+                    name => Some(
+                        HeaderValue::from_str(name)
+                            .map_err(|_| format!("hostname {name:?} cannot be sent"))?,
+                    ),
                 };
-                self.request.push(RequestFilter::Rewrite(Rewrite { hostname, path: path_edit(rewrite.path)? }));
+                self.request.push(RequestFilter::Rewrite(Rewrite {
+                    hostname,
+                    path: path_edit(rewrite.path)?,
+                }));
             }
         }
         Ok(())
@@ -183,13 +233,16 @@ impl Filters {
 }
 
 fn header_edit(from: proto::HeaderModifier) -> Result<HeaderEdit, String> {
-    let name =
-        |name: &str| HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not the name of a header"));
+    let name = |name: &str| {
+        HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| format!("{name:?} is not the name of a header"))
+    };
     let headers = |from: &[proto::Header]| {
         from.iter()
             .map(|header| {
-                let value = HeaderValue::from_str(&header.value)
-                    .map_err(|_| format!("the value of {:?} cannot be sent in a header", header.name))?;
+                let value = HeaderValue::from_str(&header.value).map_err(|_| {
+                    format!("the value of {:?} cannot be sent in a header", header.name)
+                })?;
                 Ok((name(&header.name)?, value))
             })
             .collect::<Result<Vec<_>, String>>()
@@ -197,13 +250,20 @@ fn header_edit(from: proto::HeaderModifier) -> Result<HeaderEdit, String> {
     Ok(HeaderEdit {
         set: headers(&from.set)?,
         add: headers(&from.add)?,
-        remove: from.remove.iter().map(|header| name(header)).collect::<Result<_, _>>()?,
+        remove: from
+            .remove
+            .iter()
+            .map(|header| name(header))
+            .collect::<Result<_, _>>()?,
     })
 }
 
 fn path_edit(from: Option<proto::PathModifier>) -> Result<Option<PathEdit>, String> {
     let Some(from) = from else { return Ok(None) };
-    let edit = match from.modifier.ok_or("this version of the proxy does not know this change of the path")? {
+    let edit = match from
+        .modifier
+        .ok_or("this version of the proxy does not know this change of the path")?
+    {
         Modifier::Full(path) => PathEdit::Full(path.into()),
         Modifier::Prefix(path) => PathEdit::Prefix(path.into()),
     };
@@ -221,7 +281,11 @@ fn read_redirect(from: proto::Redirect) -> Result<Redirect, String> {
         scheme: text(from.scheme),
         hostname: text(from.hostname),
         path: path_edit(from.path)?,
-        port: if from.port == 0 { None } else { Some(port(from.port)?) },
+        port: if from.port == 0 {
+            None
+        } else {
+            Some(port(from.port)?)
+        },
         status,
     })
 }

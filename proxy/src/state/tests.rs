@@ -1,8 +1,9 @@
 use http::{HeaderMap, Method};
 use plugins::directory::{KeyLookup, digest_of};
 use snapshot::proto::{
-    Attachment, Backend, Certificate as CertificateMessage, Consumer, Credential, Endpoint, Endpoints, KeyAuth, Listener, Match,
-    PathMatch, Plugin, Protocol, Route, Rule, Upstream, ValueMatch, credential::Proof, path_match,
+    Attachment, Backend, Certificate as CertificateMessage, Consumer, Credential, Endpoint,
+    Endpoints, KeyAuth, Listener, Match, PathMatch, Plugin, Protocol, Route, Rule, Upstream,
+    ValueMatch, credential::Proof, path_match,
 };
 use snapshot::{Entry, Set};
 
@@ -18,13 +19,23 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        Self { state: State::new(Metrics::new(1)), set: Set::default(), step: 0 }
+        Self {
+            state: State::new(Metrics::new(1)),
+            set: Set::default(),
+            step: 0,
+        }
     }
 
     fn put(&mut self, of: impl IntoIterator<Item = (&'static str, Body)>) -> Applied {
         self.change(|set| {
             for (key, body) in of {
-                set.insert(key, Entry::new(&Resource { key: key.to_owned(), body: Some(body) }));
+                set.insert(
+                    key,
+                    Entry::new(&Resource {
+                        key: key.to_owned(),
+                        body: Some(body),
+                    }),
+                );
             }
         })
     }
@@ -38,28 +49,50 @@ impl Rig {
         let applied = self.state.apply(Delta {
             version: self.step.to_string().into(),
             reset_buckets: vec![],
-            upserts: diff.upserts.into_values().map(|entry| entry.encoded).collect(),
+            upserts: diff
+                .upserts
+                .into_values()
+                .map(|entry| entry.encoded)
+                .collect(),
             removals: diff.removals.iter().map(|key| KeyId::of(key)).collect(),
         });
-        assert_eq!(self.state.buckets(), self.set.buckets(), "what is held is what was sent");
+        assert_eq!(
+            self.state.buckets(),
+            self.set.buckets(),
+            "what is held is what was sent"
+        );
         applied
     }
 
     fn found(&self, port: u16, host: &str, path: &str) -> Option<Arc<crate::runtime::Rule>> {
         let runtime = self.state.runtime().load();
         let headers = HeaderMap::new();
-        let request = Request { host, path, query: None, method: &Method::GET, headers: &headers };
+        let request = Request {
+            host,
+            path,
+            query: None,
+            method: &Method::GET,
+            headers: &headers,
+        };
         let Found { rule, .. } = runtime.ports.get(&port)?.find(&request)?;
         Some(Arc::clone(rule))
     }
 
     fn refusals(&self) -> Vec<(String, String)> {
-        self.state.refusals().into_iter().map(|refusal| (refusal.key, refusal.reason)).collect()
+        self.state
+            .refusals()
+            .into_iter()
+            .map(|refusal| (refusal.key, refusal.reason))
+            .collect()
     }
 
     fn look_up(&self, api_key: &str) -> KeyLookup {
         let directory = &self.state.directory;
-        directory.api_key(&digest_of(api_key.as_bytes()), &directory.namespaces(["shop"]), 1)
+        directory.api_key(
+            &digest_of(api_key.as_bytes()),
+            &directory.namespaces(["shop"]),
+            1,
+        )
     }
 }
 
@@ -80,7 +113,10 @@ fn owned(of: &[&str]) -> Vec<String> {
 
 fn prefix(value: &str) -> Match {
     Match {
-        path: Some(PathMatch { r#type: path_match::Type::Prefix.into(), value: value.into() }),
+        path: Some(PathMatch {
+            r#type: path_match::Type::Prefix.into(),
+            value: value.into(),
+        }),
         ..Match::default()
     }
 }
@@ -88,7 +124,11 @@ fn prefix(value: &str) -> Match {
 fn rule(path: &str, plugins: &[&str], upstream: &str) -> Rule {
     Rule {
         matches: vec![prefix(path)],
-        backends: vec![Backend { upstream: upstream.into(), weight: 1, ..Backend::default() }],
+        backends: vec![Backend {
+            upstream: upstream.into(),
+            weight: 1,
+            ..Backend::default()
+        }],
         plugins: owned(plugins),
         ..Rule::default()
     }
@@ -100,7 +140,10 @@ fn route(name: &str, rules: Vec<Rule>) -> Route {
         namespace: "shop".into(),
         name: name.into(),
         created: 1,
-        attachments: vec![Attachment { listener: "Listener/a".into(), hostnames: vec![String::new()] }],
+        attachments: vec![Attachment {
+            listener: "Listener/a".into(),
+            hostnames: vec![String::new()],
+        }],
         rules,
     }
 }
@@ -122,15 +165,25 @@ fn endpoints(of: &[(&str, bool, bool)]) -> Body {
         serving: *serving,
         zone: String::new(),
     };
-    Body::Endpoints(Endpoints { endpoints: of.iter().map(endpoint).collect() })
+    Body::Endpoints(Endpoints {
+        endpoints: of.iter().map(endpoint).collect(),
+    })
 }
 
 fn upstream(plugins: &[&str]) -> Body {
-    Body::Upstream(Upstream { plugins: owned(plugins), ..Upstream::default() })
+    Body::Upstream(Upstream {
+        plugins: owned(plugins),
+        ..Upstream::default()
+    })
 }
 
 fn consumer(plugins: &[&str]) -> Body {
-    Body::Consumer(Consumer { id: "c-1".into(), username: "alice".into(), plugins: owned(plugins), ..Consumer::default() })
+    Body::Consumer(Consumer {
+        id: "c-1".into(),
+        username: "alice".into(),
+        plugins: owned(plugins),
+        ..Consumer::default()
+    })
 }
 
 fn credential(api_key: &str) -> Body {
@@ -139,7 +192,9 @@ fn credential(api_key: &str) -> Body {
         consumer: "Consumer/shop/alice".into(),
         not_before: 0,
         expires_at: 0,
-        proof: Some(Proof::KeyAuth(KeyAuth { digest: digest_of(api_key.as_bytes()).to_vec().into() })),
+        proof: Some(Proof::KeyAuth(KeyAuth {
+            digest: digest_of(api_key.as_bytes()).to_vec().into(),
+        })),
     })
 }
 
@@ -147,9 +202,18 @@ fn basic() -> Rig {
     let mut rig = Rig::new();
     rig.put([
         ("Listener/a", listener(8000, "", &[])),
-        ("Route/HTTPRoute/shop/r", Body::Route(route("r", vec![rule("/", &["Plugin/shop/k"], "Upstream/shop/echo/80")]))),
+        (
+            "Route/HTTPRoute/shop/r",
+            Body::Route(route(
+                "r",
+                vec![rule("/", &["Plugin/shop/k"], "Upstream/shop/echo/80")],
+            )),
+        ),
         ("Upstream/shop/echo/80", upstream(&[])),
-        ("Endpoints/shop/echo/80", endpoints(&[("10.0.0.1", true, true), ("10.0.0.2", false, true)])),
+        (
+            "Endpoints/shop/echo/80",
+            endpoints(&[("10.0.0.1", true, true), ("10.0.0.2", false, true)]),
+        ),
         ("Plugin/shop/k", key_auth("{}")),
         ("Consumer/shop/alice", consumer(&[])),
         ("Credential/shop/alice-key", credential("s3cret")),
@@ -160,8 +224,17 @@ fn basic() -> Rig {
 
 fn addresses(rig: &Rig) -> Vec<String> {
     let rule = rig.found(8000, "h", "/").unwrap();
-    let endpoints = rule.backends[0].upstream.as_ref().unwrap().endpoints.load_full();
-    endpoints.usable.iter().map(|endpoint| endpoint.address.ip().to_string()).collect()
+    let endpoints = rule.backends[0]
+        .upstream
+        .as_ref()
+        .unwrap()
+        .endpoints
+        .load_full();
+    endpoints
+        .usable
+        .iter()
+        .map(|endpoint| endpoint.address.ip().to_string())
+        .collect()
 }
 
 #[test]
@@ -170,7 +243,10 @@ fn a_diff_becomes_a_runtime() {
     let rule = rig.found(8000, "h", "/orders").unwrap();
     assert_eq!((&*rule.route, &*rule.name), ("HTTPRoute/shop/r", "0"));
     let chain = &rule.backends[0].chain.plugins;
-    assert_eq!((chain.len(), &*chain[0].name, chain[0].handler.is_ok()), (1, "shop/k", true));
+    assert_eq!(
+        (chain.len(), &*chain[0].name, chain[0].handler.is_ok()),
+        (1, "shop/k", true)
+    );
     assert_eq!(addresses(&rig), ["10.0.0.1"]);
     assert!(matches!(rig.look_up("s3cret"), KeyLookup::Found { .. }));
     assert!(rig.found(8001, "h", "/").is_none());
@@ -181,23 +257,43 @@ fn a_diff_becomes_a_runtime() {
 fn endpoints_consumers_and_credentials_do_not_rebuild() {
     let mut rig = basic();
     let runtime = rig.state.runtime().load_full();
-    let upstream = Arc::clone(rig.found(8000, "h", "/").unwrap().backends[0].upstream.as_ref().unwrap());
+    let upstream = Arc::clone(
+        rig.found(8000, "h", "/").unwrap().backends[0]
+            .upstream
+            .as_ref()
+            .unwrap(),
+    );
     let kept = Arc::clone(&upstream.endpoints.load().usable[0]);
     let applied = rig.put([
-        ("Endpoints/shop/echo/80", endpoints(&[("10.0.0.1", true, true), ("10.0.0.3", true, true)])),
+        (
+            "Endpoints/shop/echo/80",
+            endpoints(&[("10.0.0.1", true, true), ("10.0.0.3", true, true)]),
+        ),
         ("Consumer/shop/alice", consumer(&["Plugin/shop/k"])),
         ("Credential/shop/alice-key", credential("other")),
     ]);
     assert!(!applied.rebuilt && Arc::ptr_eq(&runtime, &rig.state.runtime().load_full()));
     assert_eq!(addresses(&rig), ["10.0.0.1", "10.0.0.3"]);
-    assert!(Arc::ptr_eq(&kept, &upstream.endpoints.load().usable[0]), "counters survive");
+    assert!(
+        Arc::ptr_eq(&kept, &upstream.endpoints.load().usable[0]),
+        "counters survive"
+    );
     assert!(matches!(rig.look_up("s3cret"), KeyLookup::Unknown));
-    let KeyLookup::Found { consumer, .. } = rig.look_up("other") else { panic!() };
+    let KeyLookup::Found { consumer, .. } = rig.look_up("other") else {
+        panic!()
+    };
     assert_eq!(runtime.plugins_of(&consumer).len(), 1);
     assert!(runtime.plugins_of(&consumer)[0].is_some());
 
-    rig.put([("Endpoints/shop/echo/80", endpoints(&[("10.0.0.4", false, true), ("10.0.0.5", false, false)]))]);
-    assert_eq!(addresses(&rig), ["10.0.0.4"], "where none is ready, those that still serve");
+    rig.put([(
+        "Endpoints/shop/echo/80",
+        endpoints(&[("10.0.0.4", false, true), ("10.0.0.5", false, false)]),
+    )]);
+    assert_eq!(
+        addresses(&rig),
+        ["10.0.0.4"],
+        "where none is ready, those that still serve"
+    );
     rig.change(|set| {
         set.remove("Endpoints/shop/echo/80");
         set.remove("Credential/shop/alice-key");
@@ -210,27 +306,55 @@ fn endpoints_consumers_and_credentials_do_not_rebuild() {
 fn unchanged_handlers_and_upstreams_are_the_same_ones() {
     let mut rig = basic();
     let before = rig.found(8000, "h", "/").unwrap();
-    assert!(rig.put([("Route/HTTPRoute/shop/s", Body::Route(route("s", vec![rule("/s", &[], "")])))]).rebuilt);
+    assert!(
+        rig.put([(
+            "Route/HTTPRoute/shop/s",
+            Body::Route(route("s", vec![rule("/s", &[], "")]))
+        )])
+        .rebuilt
+    );
     let after = rig.found(8000, "h", "/").unwrap();
-    assert!(Arc::ptr_eq(&before.backends[0].chain.plugins[0], &after.backends[0].chain.plugins[0]));
-    let upstream = |rule: &crate::runtime::Rule| Arc::clone(rule.backends[0].upstream.as_ref().unwrap());
+    assert!(Arc::ptr_eq(
+        &before.backends[0].chain.plugins[0],
+        &after.backends[0].chain.plugins[0]
+    ));
+    let upstream =
+        |rule: &crate::runtime::Rule| Arc::clone(rule.backends[0].upstream.as_ref().unwrap());
     assert!(Arc::ptr_eq(&upstream(&before), &upstream(&after)));
-    assert!(rig.found(8000, "h", "/s").unwrap().backends[0].upstream.is_none());
+    assert!(
+        rig.found(8000, "h", "/s").unwrap().backends[0]
+            .upstream
+            .is_none()
+    );
 }
 
 #[test]
 fn the_narrowest_plugin_of_each_type_runs_in_the_order_of_types() {
     let mut rig = basic();
     let acl = || {
-        Body::Plugin(Plugin { r#type: "acl".into(), config: br#"{"allow":["gold"]}"#.to_vec().into(), ..Plugin::default() })
+        Body::Plugin(Plugin {
+            r#type: "acl".into(),
+            config: br#"{"allow":["gold"]}"#.to_vec().into(),
+            ..Plugin::default()
+        })
     };
     rig.put([
         ("Plugin/shop/acl-of-rule", acl()),
         ("Plugin/shop/acl-of-listener", acl()),
         ("Plugin/shop/k-of-service", key_auth("{}")),
         ("Plugin/shop/k-of-listener", key_auth("{}")),
-        ("Listener/a", listener(8000, "", &["Plugin/shop/acl-of-listener", "Plugin/shop/k-of-listener"])),
-        ("Upstream/shop/echo/80", upstream(&["Plugin/shop/k-of-service"])),
+        (
+            "Listener/a",
+            listener(
+                8000,
+                "",
+                &["Plugin/shop/acl-of-listener", "Plugin/shop/k-of-listener"],
+            ),
+        ),
+        (
+            "Upstream/shop/echo/80",
+            upstream(&["Plugin/shop/k-of-service"]),
+        ),
         (
             "Route/HTTPRoute/shop/r",
             Body::Route(route(
@@ -245,13 +369,25 @@ fn the_narrowest_plugin_of_each_type_runs_in_the_order_of_types() {
     let names = |path: &str| -> Vec<String> {
         let rule = rig.found(8000, "h", path).unwrap();
         let chain = Arc::clone(&rule.backends[0].chain);
-        chain.plugins.iter().map(|plugin| plugin.name.to_string()).collect()
+        chain
+            .plugins
+            .iter()
+            .map(|plugin| plugin.name.to_string())
+            .collect()
     };
     assert_eq!(names("/"), ["shop/k-of-service", "shop/acl-of-rule"]);
     assert_eq!(names("/own"), ["shop/k", "shop/acl-of-listener"]);
     let redirect = Arc::clone(&rig.found(8000, "h", "/").unwrap().redirect_chain);
-    let names: Vec<_> = redirect.plugins.iter().map(|plugin| &*plugin.name).collect();
-    assert_eq!(names, ["shop/k-of-listener", "shop/acl-of-rule"], "no Service answers a redirect");
+    let names: Vec<_> = redirect
+        .plugins
+        .iter()
+        .map(|plugin| &*plugin.name)
+        .collect();
+    assert_eq!(
+        names,
+        ["shop/k-of-listener", "shop/acl-of-rule"],
+        "no Service answers a redirect"
+    );
 }
 
 #[test]
@@ -259,23 +395,61 @@ fn plugins_that_cannot_run_close_their_routes() {
     let bad: [(Body, &str); 5] = [
         (key_auth(r#"{"newSecurityField":true}"#), "newSecurityField"),
         (key_auth("not JSON"), "keyAuth"),
-        (Body::Plugin(Plugin { r#type: "jwt".into(), ..Plugin::default() }), "jwt"),
-        (Body::Plugin(Plugin { closed: "its Secret is missing".into(), ..Plugin::default() }), "Secret"),
-        (Body::Plugin(Plugin { r#type: "keyAuth".into(), closed: "why".into(), ..Plugin::default() }), "why"),
+        (
+            Body::Plugin(Plugin {
+                r#type: "jwt".into(),
+                ..Plugin::default()
+            }),
+            "jwt",
+        ),
+        (
+            Body::Plugin(Plugin {
+                closed: "its Secret is missing".into(),
+                ..Plugin::default()
+            }),
+            "Secret",
+        ),
+        (
+            Body::Plugin(Plugin {
+                r#type: "keyAuth".into(),
+                closed: "why".into(),
+                ..Plugin::default()
+            }),
+            "why",
+        ),
     ];
     for (body, why) in bad {
         let mut rig = basic();
         let closed = matches!(&body, Body::Plugin(plugin) if !plugin.closed.is_empty());
         let applied = rig.put([("Plugin/shop/k", body)]);
-        assert!(applied.not_kept.is_empty(), "a refused plugin is refused after a restart, too");
+        assert!(
+            applied.not_kept.is_empty(),
+            "a refused plugin is refused after a restart, too"
+        );
         let rule = rig.found(8000, "h", "/").unwrap();
         let chain = &rule.backends[0].chain.plugins;
-        assert!(chain.len() == 1 && chain[0].handler.as_ref().is_err_and(|reason| reason.contains(why)));
+        assert!(
+            chain.len() == 1
+                && chain[0]
+                    .handler
+                    .as_ref()
+                    .is_err_and(|reason| reason.contains(why))
+        );
         // The control plane knows which ones it closed itself.
-        assert_eq!(rig.refusals().iter().filter(|(key, _)| key == "Plugin/shop/k").count(), usize::from(!closed));
+        assert_eq!(
+            rig.refusals()
+                .iter()
+                .filter(|(key, _)| key == "Plugin/shop/k")
+                .count(),
+            usize::from(!closed)
+        );
         rig.put([("Plugin/shop/k", key_auth("{}"))]);
         assert_eq!(rig.refusals(), []);
-        assert!(rig.found(8000, "h", "/").unwrap().backends[0].chain.plugins[0].handler.is_ok());
+        assert!(
+            rig.found(8000, "h", "/").unwrap().backends[0].chain.plugins[0]
+                .handler
+                .is_ok()
+        );
     }
 }
 
@@ -283,14 +457,33 @@ fn plugins_that_cannot_run_close_their_routes() {
 fn a_plugin_of_unknown_type_is_not_covered_by_a_narrower_one() {
     let mut rig = basic();
     rig.put([
-        ("Plugin/shop/new", Body::Plugin(Plugin { closed: "nobody can read it".into(), ..Plugin::default() })),
-        ("Listener/a", listener(8000, "", &["Plugin/shop/new", "Plugin/shop/never-there"])),
+        (
+            "Plugin/shop/new",
+            Body::Plugin(Plugin {
+                closed: "nobody can read it".into(),
+                ..Plugin::default()
+            }),
+        ),
+        (
+            "Listener/a",
+            listener(8000, "", &["Plugin/shop/new", "Plugin/shop/never-there"]),
+        ),
     ]);
     let rule = rig.found(8000, "h", "/").unwrap();
     let chain = &rule.backends[0].chain.plugins;
-    let closed: Vec<_> = chain.iter().filter(|plugin| plugin.handler.is_err()).map(|plugin| &*plugin.name).collect();
-    assert_eq!((closed, chain.len()), (vec!["shop/new", "shop/never-there"], 3));
-    assert!(chain[0].handler.is_err(), "first, so that nothing else is answered");
+    let closed: Vec<_> = chain
+        .iter()
+        .filter(|plugin| plugin.handler.is_err())
+        .map(|plugin| &*plugin.name)
+        .collect();
+    assert_eq!(
+        (closed, chain.len()),
+        (vec!["shop/new", "shop/never-there"], 3)
+    );
+    assert!(
+        chain[0].handler.is_err(),
+        "first, so that nothing else is answered"
+    );
 }
 
 #[test]
@@ -300,34 +493,88 @@ fn a_plugin_that_disappears_closes_what_still_names_it() {
         set.remove("Plugin/shop/k");
     });
     assert!(applied.rebuilt);
-    assert!(rig.found(8000, "h", "/").unwrap().backends[0].chain.plugins[0].handler.is_err());
+    assert!(
+        rig.found(8000, "h", "/").unwrap().backends[0].chain.plugins[0]
+            .handler
+            .is_err()
+    );
     // Consumers may still name it for a moment.
-    assert!(rig.state.runtime().load().plugins.contains_key("Plugin/shop/k"));
+    assert!(
+        rig.state
+            .runtime()
+            .load()
+            .plugins
+            .contains_key("Plugin/shop/k")
+    );
     rig.put([("Listener/a", listener(8000, "x", &[]))]);
-    assert!(!rig.state.runtime().load().plugins.contains_key("Plugin/shop/k"));
+    assert!(
+        !rig.state
+            .runtime()
+            .load()
+            .plugins
+            .contains_key("Plugin/shop/k")
+    );
 }
 
 #[test]
 fn a_bad_resource_harms_itself_only_and_keeps_its_last_good_version() {
     let mut rig = basic();
     let mut bad_route = route("r", vec![rule("/", &[], "")]);
-    bad_route.rules[0].matches[0].headers = vec![ValueMatch { name: "x".into(), value: "(".into(), regex: true }];
+    bad_route.rules[0].matches[0].headers = vec![ValueMatch {
+        name: "x".into(),
+        value: "(".into(),
+        regex: true,
+    }];
     let before = rig.found(8000, "h", "/").unwrap();
     let bad = |digest: &'static [u8]| {
-        let Body::Credential(good) = credential("s3cret") else { panic!() };
-        Body::Credential(Credential { proof: Some(Proof::KeyAuth(KeyAuth { digest: digest.into() })), ..good })
+        let Body::Credential(good) = credential("s3cret") else {
+            panic!()
+        };
+        Body::Credential(Credential {
+            proof: Some(Proof::KeyAuth(KeyAuth {
+                digest: digest.into(),
+            })),
+            ..good
+        })
     };
     let applied = rig.put([
         ("Route/HTTPRoute/shop/r", Body::Route(bad_route)),
-        ("Route/HTTPRoute/shop/good", Body::Route(route("good", vec![rule("/good", &[], "")]))),
-        ("Listener/a", Body::Listener(Listener { port: 70_000, protocol: 1, ..Listener::default() })),
-        ("Endpoints/shop/echo/80", endpoints(&[("not-an-address", true, true)])),
+        (
+            "Route/HTTPRoute/shop/good",
+            Body::Route(route("good", vec![rule("/good", &[], "")])),
+        ),
+        (
+            "Listener/a",
+            Body::Listener(Listener {
+                port: 70_000,
+                protocol: 1,
+                ..Listener::default()
+            }),
+        ),
+        (
+            "Endpoints/shop/echo/80",
+            endpoints(&[("not-an-address", true, true)]),
+        ),
         ("Credential/shop/alice-key", bad(b"short")),
         ("Credential/shop/new", bad(b"short")),
-        ("Consumer/shop/alice", Body::Consumer(Consumer { id: "c-1".into(), username: "a\nb".into(), ..Consumer::default() })),
-        ("Certificate/shop/c", Body::Certificate(CertificateMessage::default())),
+        (
+            "Consumer/shop/alice",
+            Body::Consumer(Consumer {
+                id: "c-1".into(),
+                username: "a\nb".into(),
+                ..Consumer::default()
+            }),
+        ),
+        (
+            "Certificate/shop/c",
+            Body::Certificate(CertificateMessage::default()),
+        ),
     ]);
-    assert_eq!(applied.not_kept.len(), 5, "{applied:?}: what was there before is what is restored");
+    assert_eq!(
+        applied.not_kept.len(),
+        5,
+        "{applied:?}: what was there before is what is restored"
+    );
     let refused: Vec<_> = rig.refusals().into_iter().map(|(key, _)| key).collect();
     assert_eq!(
         refused,
@@ -342,16 +589,28 @@ fn a_bad_resource_harms_itself_only_and_keeps_its_last_good_version() {
         ]
     );
     let after = rig.found(8000, "h", "/").unwrap();
-    assert_eq!(after.backends[0].chain.plugins.len(), before.backends[0].chain.plugins.len());
+    assert_eq!(
+        after.backends[0].chain.plugins.len(),
+        before.backends[0].chain.plugins.len()
+    );
     assert!(rig.found(8000, "h", "/good").is_some());
     assert_eq!(addresses(&rig), ["10.0.0.1"]);
     assert!(matches!(rig.look_up("s3cret"), KeyLookup::Found { .. }));
     // Made good, or removed: nothing is refused any more.
-    rig.put([("Credential/shop/alice-key", credential("rotated")), ("Listener/a", listener(8000, "", &[]))]);
+    rig.put([
+        ("Credential/shop/alice-key", credential("rotated")),
+        ("Listener/a", listener(8000, "", &[])),
+    ]);
     assert!(matches!(rig.look_up("s3cret"), KeyLookup::Unknown));
     assert!(matches!(rig.look_up("rotated"), KeyLookup::Found { .. }));
     rig.change(|set| {
-        for key in ["Certificate/shop/c", "Consumer/shop/alice", "Credential/shop/new", "Endpoints/shop/echo/80", "Route/HTTPRoute/shop/r"] {
+        for key in [
+            "Certificate/shop/c",
+            "Consumer/shop/alice",
+            "Credential/shop/new",
+            "Endpoints/shop/echo/80",
+            "Route/HTTPRoute/shop/r",
+        ] {
             set.remove(key);
         }
     });
@@ -370,7 +629,14 @@ fn reset_buckets_leave_what_the_delta_brings_and_nothing_else() {
         upserts: vec![all],
         removals: vec![],
     });
-    assert_eq!((applied.removed.len(), applied.not_kept.len(), rig.state.len()), (6, 1, 1));
+    assert_eq!(
+        (
+            applied.removed.len(),
+            applied.not_kept.len(),
+            rig.state.len()
+        ),
+        (6, 1, 1)
+    );
     assert_eq!(rig.state.buckets()[0].index, listener_bucket);
     assert!(rig.found(8000, "h", "/").is_none());
     assert!(rig.state.runtime().load().ports.contains_key(&8000));
@@ -380,7 +646,11 @@ fn reset_buckets_leave_what_the_delta_brings_and_nothing_else() {
 #[test]
 fn a_port_speaks_one_protocol() {
     let mut rig = basic();
-    let tls = Body::Listener(Listener { port: 8000, protocol: Protocol::Https.into(), ..Listener::default() });
+    let tls = Body::Listener(Listener {
+        port: 8000,
+        protocol: Protocol::Https.into(),
+        ..Listener::default()
+    });
     rig.put([("Listener/b", tls)]);
     assert_eq!(rig.refusals().len(), 1);
     assert_eq!(rig.refusals()[0].0, "Listener/b");
@@ -403,7 +673,11 @@ fn hostnames_of_rules_and_listeners_meet() {
     rig.put([("Route/HTTPRoute/shop/r", Body::Route(ingress))]);
     let name = |host: &str| rig.found(8000, host, "/").map(|rule| rule.name.to_string());
     assert_eq!(name("a.b.test").as_deref(), Some("0"));
-    assert_eq!(name("c.a.b.test"), None, "an Ingress's wildcard is one label");
+    assert_eq!(
+        name("c.a.b.test"),
+        None,
+        "an Ingress's wildcard is one label"
+    );
     assert_eq!(name("a.test").as_deref(), Some("1"));
     assert_eq!(name("b.test"), None);
 }
@@ -411,11 +685,24 @@ fn hostnames_of_rules_and_listeners_meet() {
 #[test]
 fn names_that_are_addresses_need_no_dns() {
     let mut rig = basic();
-    let by = |name: &str| Body::Upstream(Upstream { dns_name: name.into(), dns_port: 81, ..Upstream::default() });
+    let by = |name: &str| {
+        Body::Upstream(Upstream {
+            dns_name: name.into(),
+            dns_port: 81,
+            ..Upstream::default()
+        })
+    };
     rig.put([("Upstream/shop/echo/80", by("192.0.2.7"))]);
-    assert_eq!((addresses(&rig), rig.state.by_dns().len()), (vec!["192.0.2.7".to_owned()], 0));
+    assert_eq!(
+        (addresses(&rig), rig.state.by_dns().len()),
+        (vec!["192.0.2.7".to_owned()], 0)
+    );
     rig.put([("Upstream/shop/echo/80", by("db.test"))]);
-    assert_eq!(addresses(&rig), [] as [&str; 0], "nobody else's addresses while the name is not resolved");
+    assert_eq!(
+        addresses(&rig),
+        [] as [&str; 0],
+        "nobody else's addresses while the name is not resolved"
+    );
     let dns = rig.state.by_dns();
     assert_eq!((dns.len(), &*dns[0].name, dns[0].port), (1, "db.test", 81));
     set_endpoints(&dns[0].upstream, &["192.0.2.8:81".parse().unwrap()]);
@@ -428,8 +715,16 @@ fn names_that_are_addresses_need_no_dns() {
 #[test]
 fn what_cannot_be_decoded_does_not_stop_the_rest() {
     let mut rig = Rig::new();
-    let good = Entry::new(&Resource { key: "Listener/a".into(), body: Some(listener(8000, "", &[])) }).encoded;
-    let nothing = Entry::new(&Resource { key: "Plugin/shop/future".into(), body: None }).encoded;
+    let good = Entry::new(&Resource {
+        key: "Listener/a".into(),
+        body: Some(listener(8000, "", &[])),
+    })
+    .encoded;
+    let nothing = Entry::new(&Resource {
+        key: "Plugin/shop/future".into(),
+        body: None,
+    })
+    .encoded;
     rig.state.apply(Delta {
         version: "1".into(),
         reset_buckets: vec![9_999_999],

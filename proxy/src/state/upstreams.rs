@@ -72,9 +72,11 @@ impl Upstreams {
     /// Those whose addresses are to be asked of the DNS.
     pub(super) fn by_dns(&self) -> Vec<DnsUpstream> {
         let of = |state: &UpstreamState| match &state.addresses {
-            Addresses::Name(name, port) => {
-                Some(DnsUpstream { upstream: Arc::clone(&state.upstream), name: name.clone(), port: *port })
-            }
+            Addresses::Name(name, port) => Some(DnsUpstream {
+                upstream: Arc::clone(&state.upstream),
+                name: name.clone(),
+                port: *port,
+            }),
             Addresses::Endpoints | Addresses::Fixed(_) => None,
         };
         self.upstreams.values().filter_map(of).collect()
@@ -95,18 +97,34 @@ impl Upstreams {
         };
         let old = self.upstreams.get(name);
         let kept = old.filter(|old| {
-            old.upstream.scheme == scheme && old.upstream.missing == from.missing && old.addresses == addresses
+            old.upstream.scheme == scheme
+                && old.upstream.missing == from.missing
+                && old.addresses == addresses
         });
         let upstream = kept.map_or_else(
             || {
                 // Another name has other addresses: none are better than those of somebody else.
                 let same = old.filter(|old| old.addresses == addresses);
-                let endpoints = ArcSwap::new(same.map_or_else(Arc::default, |old| old.upstream.endpoints.load_full()));
-                Arc::new(Upstream { name: name.into(), scheme, endpoints, missing: from.missing })
+                let endpoints = ArcSwap::new(
+                    same.map_or_else(Arc::default, |old| old.upstream.endpoints.load_full()),
+                );
+                Arc::new(Upstream {
+                    name: name.into(),
+                    scheme,
+                    endpoints,
+                    missing: from.missing,
+                })
             },
             |kept| Arc::clone(&kept.upstream),
         );
-        self.upstreams.insert(name.into(), UpstreamState { upstream, plugins: from.plugins, addresses });
+        self.upstreams.insert(
+            name.into(),
+            UpstreamState {
+                upstream,
+                plugins: from.plugins,
+                addresses,
+            },
+        );
         self.refresh(name);
         Ok(())
     }
@@ -115,15 +133,25 @@ impl Upstreams {
         self.upstreams.remove(name);
     }
 
-    pub(super) fn put_endpoints(&mut self, name: &str, from: &proto::Endpoints) -> Result<(), String> {
+    pub(super) fn put_endpoints(
+        &mut self,
+        name: &str,
+        from: &proto::Endpoints,
+    ) -> Result<(), String> {
         let told = from
             .endpoints
             .iter()
             .map(|endpoint| {
-                let address: IpAddr =
-                    endpoint.address.parse().map_err(|_| format!("{:?} is not an IP address", endpoint.address))?;
+                let address: IpAddr = endpoint
+                    .address
+                    .parse()
+                    .map_err(|_| format!("{:?} is not an IP address", endpoint.address))?;
                 let address = SocketAddr::new(address, port(endpoint.port)?);
-                Ok(Told { address, ready: endpoint.ready, serving: endpoint.serving })
+                Ok(Told {
+                    address,
+                    ready: endpoint.ready,
+                    serving: endpoint.serving,
+                })
             })
             .collect::<Result<Vec<_>, String>>()?;
         self.told.insert(name.into(), told);
@@ -138,15 +166,25 @@ impl Upstreams {
 
     /// Gives an upstream the endpoints that it should have now.
     fn refresh(&self, name: &str) {
-        let Some(state) = self.upstreams.get(name) else { return };
+        let Some(state) = self.upstreams.get(name) else {
+            return;
+        };
         let usable: Vec<SocketAddr> = match &state.addresses {
             Addresses::Name(..) => return,
             Addresses::Fixed(address) => vec![*address],
             Addresses::Endpoints => {
                 let told = self.told.get(name).map(Vec::as_slice).unwrap_or_default();
-                let of = |usable: fn(&Told) -> bool| told.iter().filter(move |one| usable(one)).map(|one| one.address);
+                let of = |usable: fn(&Told) -> bool| {
+                    told.iter()
+                        .filter(move |one| usable(one))
+                        .map(|one| one.address)
+                };
                 let ready: Vec<_> = of(|one| one.ready).collect();
-                if ready.is_empty() { of(|one| one.serving).collect() } else { ready }
+                if ready.is_empty() {
+                    of(|one| one.serving).collect()
+                } else {
+                    ready
+                }
             }
         };
         set_endpoints(&state.upstream, &usable);
@@ -156,14 +194,27 @@ impl Upstreams {
 /// Swaps an upstream's endpoints, where they differ; what stays keeps its counters.
 pub(crate) fn set_endpoints(upstream: &Upstream, usable: &[SocketAddr]) {
     let old = upstream.endpoints.load();
-    if old.usable.iter().map(|endpoint| endpoint.address).eq(usable.iter().copied()) {
+    if old
+        .usable
+        .iter()
+        .map(|endpoint| endpoint.address)
+        .eq(usable.iter().copied())
+    {
         return;
     }
-    let known: HashMap<SocketAddr, &Arc<Endpoint>> =
-        old.usable.iter().map(|endpoint| (endpoint.address, endpoint)).collect();
+    let known: HashMap<SocketAddr, &Arc<Endpoint>> = old
+        .usable
+        .iter()
+        .map(|endpoint| (endpoint.address, endpoint))
+        .collect();
     let endpoint = |address: &SocketAddr| match known.get(address) {
         Some(endpoint) => Arc::clone(endpoint),
-        None => Arc::new(Endpoint { address: *address, active: 0.into() }),
+        None => Arc::new(Endpoint {
+            address: *address,
+            active: 0.into(),
+        }),
     };
-    upstream.endpoints.store(Arc::new(EndpointSet { usable: usable.iter().map(endpoint).collect() }));
+    upstream.endpoints.store(Arc::new(EndpointSet {
+        usable: usable.iter().map(endpoint).collect(),
+    }));
 }
