@@ -7,7 +7,7 @@ HZ=$(getconf CLK_TCK)
 PID=
 
 gateway() { # COMMAND...: in a process group of its own
-  setsid taskset -c 1 "$@" > "${GATEWAY_LOG:-run/gateway.log}" 2>&1 &
+  setsid taskset -c 1 "$@" > "${GATEWAY_LOG:-run/gateway.log}" 2>&1 9>&- &
   PID=$!
 }
 
@@ -65,20 +65,20 @@ from_last_good() {
 
 stop() {
   [ -n "$PID" ] || return 0
-  kill -TERM -- "-$PID" 2> /dev/null
+  kill -TERM -- "-$PID" 2> /dev/null || true
   for _ in $(seq 50); do
     kill -0 "$PID" 2> /dev/null || break
     sleep .02
   done
-  kill -KILL -- "-$PID" 2> /dev/null
-  wait "$PID" 2> /dev/null
+  kill -KILL -- "-$PID" 2> /dev/null || true
+  wait "$PID" 2> /dev/null || true
   PID=
 }
 
 tree() { # pid: it and all below it
   echo "$1"
   local child
-  for child in $(cat /proc/"$1"/task/*/children 2> /dev/null); do tree "$child"; done
+  for child in $(cat /proc/"$1"/task/*/children 2> /dev/null || true); do tree "$child"; done
 }
 
 cpu() { # pid: clock ticks of its tree

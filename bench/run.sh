@@ -38,9 +38,9 @@ if ! cmp -s "$here/gen.py" "$DATA/gen.py"; then
   cp "$here/gen.py" "$DATA/gen.py"
 fi
 
-taskset -c 0 nginx -p "$PWD/" -c "$CONF/upstream.conf" > run/upstream.log 2>&1 &
+taskset -c 0 nginx -p "$PWD/" -c "$CONF/upstream.conf" > run/upstream.log 2>&1 9>&- &
 UPSTREAM=$!
-trap 'stop; kill "$UPSTREAM" 2> /dev/null; wait' EXIT
+trap 'set +e; stop; kill "$UPSTREAM" 2> /dev/null; wait' EXIT
 echo suite,peer,mode,round,rps,cpu_us,bad,p50_us,p99_us,idle_mb,after_mb,start_ms,cpu_share > run/results.csv
 
 # `postern run` takes the million keys from files once; a proxy then starts from what that wrote.
