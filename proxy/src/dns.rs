@@ -110,3 +110,71 @@ async fn refresh(upstream: DnsUpstream) {
         tokio::time::sleep(wait.clamp(SHORTEST, LONGEST)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::runtime::{EndpointSet, Upstream};
+
+    fn upstream(name: &str, port: u16) -> DnsUpstream {
+        let upstream = Upstream {
+            name: "shop/db/80".into(),
+            scheme: snapshot::proto::upstream::Scheme::Http1,
+            endpoints: ArcSwap::from_pointee(EndpointSet::default()),
+            missing: false,
+        };
+        DnsUpstream {
+            upstream: Arc::new(upstream),
+            name: name.into(),
+            port,
+        }
+    }
+
+    #[tokio::test]
+    async fn upstreams_get_the_addresses_of_their_names_while_they_are_wanted() {
+        let (sender, wanted) = watch::channel(Vec::new());
+        let shutdown = CancellationToken::new();
+        let following = tokio::spawn(follow(wanted, shutdown.clone()));
+        // From /etc/hosts; the other one cannot be resolved and must not disturb.
+        let (local, unknown) = (upstream("localhost", 81), upstream("unknown.invalid", 82));
+        sender.send(vec![unknown.clone(), local.clone()]).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while local.upstream.endpoints.load().usable.is_empty() {
+            assert!(Instant::now() < deadline, "localhost was not resolved");
+            tokio::task::yield_now().await;
+        }
+        let endpoints = local.upstream.endpoints.load_full();
+        assert!(
+            endpoints
+                .usable
+                .iter()
+                .all(|one| one.address.ip().is_loopback() && one.address.port() == 81)
+        );
+        // What is no longer wanted is let go.
+        let (weak, last) = (Arc::downgrade(&local.upstream), vec![unknown]);
+        drop((local, endpoints));
+        sender.send(last).unwrap();
+        while weak.strong_count() > 0 {
+            assert!(Instant::now() < deadline, "the upstream is still held");
+            tokio::task::yield_now().await;
+        }
+        shutdown.cancel();
+        following.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn addresses_are_not_looked_up() {
+        assert_eq!(
+            addresses("192.0.2.1").await.unwrap(),
+            ["192.0.2.1".parse::<IpAddr>().unwrap()]
+        );
+        assert_eq!(
+            addresses("::1").await.unwrap(),
+            ["::1".parse::<IpAddr>().unwrap()]
+        );
+    }
+}
