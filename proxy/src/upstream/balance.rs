@@ -7,34 +7,32 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::http::request_id::Dice;
 use crate::runtime::{Endpoint, EndpointSet};
 
-/// The endpoint for a request, one that was not tried yet where there is any. None: there is no endpoint at all.
+/// The endpoint for a request, none of the dead ones. None: there is no other.
 pub(super) fn pick<'a>(
     set: &'a EndpointSet,
-    tried: &[SocketAddr],
+    dead: &[SocketAddr],
     dice: &Dice,
 ) -> Option<&'a Arc<Endpoint>> {
     let usable = &set.usable;
-    let [only] = usable.as_slice() else {
-        return pick_of_many(usable, tried, dice);
-    };
-    Some(only)
+    match usable.as_slice() {
+        [only] if dead.is_empty() => Some(only),
+        _ => pick_of_many(usable, dead, dice),
+    }
 }
 
 fn pick_of_many<'a>(
     usable: &'a [Arc<Endpoint>],
-    tried: &[SocketAddr],
+    dead: &[SocketAddr],
     dice: &Dice,
 ) -> Option<&'a Arc<Endpoint>> {
-    if !tried.is_empty() {
+    if !dead.is_empty() {
         let fresh = || {
             usable
                 .iter()
-                .filter(|endpoint| !tried.contains(&endpoint.address))
+                .filter(|endpoint| !dead.contains(&endpoint.address))
         };
         let count = fresh().count();
-        if count > 0 {
-            return fresh().nth(dice.below(count));
-        }
+        return fresh().nth(dice.below(count));
     }
     let first = dice.below(usable.len());
     let step = 1 + dice.below(usable.len().saturating_sub(1));
@@ -87,12 +85,12 @@ mod tests {
         }
     }
 
-    fn picks(set: &EndpointSet, tried: &[SocketAddr]) -> HashMap<u16, u32> {
+    fn picks(set: &EndpointSet, dead: &[SocketAddr]) -> HashMap<u16, u32> {
         let dice = Dice::new();
         let mut picks = HashMap::new();
         for _ in 0..10_000 {
             *picks
-                .entry(pick(set, tried, &dice).unwrap().address.port())
+                .entry(pick(set, dead, &dice).unwrap().address.port())
                 .or_default() += 1;
         }
         picks
@@ -112,12 +110,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_tried_is_tried_again_only_where_nothing_else_is_left() {
+    fn the_dead_are_passed_over() {
         let three = set(&[0, 0, 0]);
-        let tried = [three.usable[0].address, three.usable[1].address];
-        assert_eq!(picks(&three, &tried).keys().collect::<Vec<_>>(), [&1002]);
+        let dead = [three.usable[0].address, three.usable[1].address];
+        assert_eq!(picks(&three, &dead).keys().collect::<Vec<_>>(), [&1002]);
+        let all: Vec<_> = three
+            .usable
+            .iter()
+            .map(|endpoint| endpoint.address)
+            .collect();
+        assert!(pick(&three, &all, &Dice::new()).is_none());
         let one = set(&[0]);
-        assert_eq!(picks(&one, &[one.usable[0].address]).len(), 1);
+        assert!(pick(&one, &[one.usable[0].address], &Dice::new()).is_none());
         assert!(pick(&EndpointSet::default(), &[], &Dice::new()).is_none());
     }
 

@@ -27,7 +27,7 @@ use crate::runtime::{Endpoint, Upstream};
 use crate::worker::Worker;
 
 /// How many endpoints a request is offered to.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: u8 = 3;
 
 /// A request that is ready to leave.
 #[derive(Debug)]
@@ -73,11 +73,13 @@ pub(crate) async fn forward(
         progress: forward.body.progress(),
     };
     let mut request = Some(prepare(forward, http2)?);
-    let mut tried = Vec::new();
+    // Endpoints that take no connection.
+    let mut dead = Vec::new();
+    let mut last = Failure::NoEndpoint;
     loop {
         let endpoint = {
             let set = upstream.endpoints.load();
-            Arc::clone(pick(&set, &tried, &worker.dice).ok_or(Failure::NoEndpoint)?)
+            Arc::clone(pick(&set, &dead, &worker.dice).ok_or(last)?)
         };
         let Some(now) = request.take() else {
             return Err(Failure::Closed);
@@ -93,12 +95,15 @@ pub(crate) async fn forward(
             Ok(done) => return Ok(done),
             Err(lost) => lost,
         };
-        tried.push(endpoint.address);
-        if lost.request.is_none() || tried.len() >= ATTEMPTS || wait.is_over() {
+        if lost.request.is_none() || record.attempts >= ATTEMPTS || wait.is_over() {
             return Err(lost.failure);
+        }
+        if lost.failure.may_retry() {
+            dead.push(endpoint.address);
         }
         worker.metrics.event(Event::Retried);
         request = lost.request;
+        last = lost.failure;
     }
 }
 
