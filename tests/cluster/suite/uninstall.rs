@@ -21,7 +21,10 @@ async fn an_upgrade_keeps_the_state_key_and_uninstalling_leaves_only_what_is_tol
     // Helm does not wait for pods that drain.
     let mut left = String::new();
     for _ in 0..120 {
-        left = kubectl(&format!("get all,rolebindings,roles --namespace={SYSTEM} --output=name")).await;
+        left = kubectl(&format!(
+            "get all,rolebindings,roles --namespace={SYSTEM} --output=name"
+        ))
+        .await;
         if left.is_empty() {
             break;
         }
