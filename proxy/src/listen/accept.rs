@@ -1,5 +1,6 @@
 //! Accepts connections on the ports of a worker.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ impl Listeners {
             port,
             room: Arc::clone(&self.room),
             close: close.clone(),
+            failing: Cell::new(false),
         };
         let counted = self.accepting.enter();
         tokio::task::spawn_local(async move {
@@ -93,6 +95,8 @@ struct Accepting {
     port: u16,
     room: Arc<Semaphore>,
     close: CancellationToken,
+    /// Whether the last attempt failed, so that it is reported once and not ten times a second.
+    failing: Cell<bool>,
 }
 
 impl Accepting {
@@ -115,6 +119,9 @@ impl Accepting {
         };
         match self.listener.accept().await {
             Ok((stream, from)) => {
+                if self.failing.replace(false) {
+                    tracing::info!(port = self.port, "connections are accepted again");
+                }
                 tokio::task::spawn_local(serve(
                     Rc::clone(&self.worker),
                     stream,
@@ -125,7 +132,9 @@ impl Accepting {
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(port = self.port, %error, "cannot accept connections");
+                if !self.failing.replace(true) {
+                    tracing::warn!(port = self.port, %error, "cannot accept connections; trying on");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }
