@@ -15,6 +15,7 @@ mod metrics;
 mod options;
 pub mod publish;
 pub mod rbac;
+mod reports;
 mod run;
 mod secrets;
 mod services;

@@ -101,13 +101,12 @@ pub const OWN: &[Rule] = &[
         resource_names: &["postern-ca"],
         verbs: &["get", "update"],
     },
-    rule(&[""], &["configmaps"], &["create"]),
-    Rule {
-        api_groups: &[""],
-        resources: &["configmaps"],
-        resource_names: &["postern-ca"],
-        verbs: &["get", "patch"],
-    },
+    // The authority's certificates for proxies, and what replicas tell each other about theirs.
+    rule(
+        &[""],
+        &["configmaps"],
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
     // A Service for each Gateway.
     rule(
         &[""],

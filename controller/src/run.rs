@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::publish::{self, Hub, Limits, TokenReviews};
 use crate::status::{Addresses, Inbox, Seen, Writer};
 use crate::watch::{Watches, fetch, sources};
-use crate::{Options, events, secrets, services};
+use crate::{Options, events, reports, secrets, services};
 
 /// Inputs that may wait for the engine before watches wait.
 const INPUTS: usize = 4096;
@@ -235,6 +235,7 @@ impl Plane {
             inbox: Arc::clone(&statuses),
             seen: Arc::clone(&seen),
             addresses: addresses.subscribe(),
+            others: self.others(leadership),
             leadership: leadership.clone(),
             metrics: Arc::clone(&self.metrics),
             per_second: options.status_writes_per_second,
@@ -289,6 +290,21 @@ impl Plane {
         };
         let engine = Engine::new(Compiler::new(self.settings()), sources, outputs);
         spawn_engine(engine, received, shutdown.clone())
+    }
+
+    /// Tells other replicas of this one's proxies, and hears of theirs.
+    fn others(&self, leadership: &Leadership) -> watch::Receiver<Arc<[reports::Line]>> {
+        let (others, heard) = watch::channel(Arc::from([]));
+        self.tasks.spawn(reports::run(
+            self.client.clone(),
+            self.namespace.clone(),
+            self.pod.clone(),
+            self.hub.clone(),
+            leadership.clone(),
+            others,
+            self.shutdown.clone(),
+        ));
+        heard
     }
 
     fn settings(&self) -> Settings {

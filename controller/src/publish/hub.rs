@@ -16,6 +16,8 @@ use super::store::Store;
 /// Refusals that are kept of one proxy, and how much of each reason.
 const MAX_REFUSALS: usize = 1000;
 const MAX_REASON_CHARS: usize = 500;
+/// Versions that are remembered, for what other replicas say of theirs.
+const MAX_VERSIONS: usize = 4096;
 /// Deltas that one proxy may leave unacknowledged before the oldest are forgotten.
 const MAX_OUTSTANDING: usize = 1024;
 
@@ -27,9 +29,10 @@ pub struct Hub {
 
 #[derive(Default)]
 struct Inner {
-    // Locks are taken in this order: store, peers, a peer's state.
+    // Locks are taken in this order: store, peers, a peer's state. The others are taken alone, or last.
     store: RwLock<Store>,
     published: RwLock<Option<Instant>>,
+    versions: Mutex<VecDeque<(Arc<str>, u64)>>,
     peers: Mutex<BTreeMap<u64, Arc<Peer>>>,
     ids: AtomicU64,
     changes: watch::Sender<Changes>,
@@ -119,6 +122,11 @@ impl Hub {
             return;
         }
         *self.inner.published.write() = Some(Instant::now());
+        {
+            let mut versions = self.inner.versions.lock();
+            versions.truncate(MAX_VERSIONS - 1);
+            versions.push_front((store.version(), store.sequence()));
+        }
         for peer in self.inner.peers.lock().values() {
             let mut state = peer.state.lock();
             state.dirty.extend(changed.iter().cloned());
@@ -192,6 +200,17 @@ impl Hub {
             }
         }
         progress
+    }
+
+    /// The change that a version stands for: the last one where the same content was in force several times. None where
+    /// it was never in force here, or long ago.
+    #[must_use]
+    pub fn sequence_of(&self, version: &str) -> Option<u64> {
+        let versions = self.inner.versions.lock();
+        versions
+            .iter()
+            .find(|(known, _)| **known == *version)
+            .map(|(_, sequence)| *sequence)
     }
 
     /// Ends every stream cleanly, so that proxies go to another replica, and lets no new one in.

@@ -40,21 +40,25 @@ impl ControlPlane for Service {
         &self,
         request: Request<Streaming<FromProxy>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
+        let peer = request
+            .extensions()
+            .get::<super::server::PeerAddr>()
+            .map(|peer| peer.0);
         let token = bearer(&request)?;
-        let identity = self.authenticate.authenticate(&token).await.map_err(|denied| {
-            tracing::warn!(peer = ?request.remote_addr(), reason = %denied, "a proxy was not let in");
-            refusal(&denied)
-        })?;
+        let identity = self
+            .authenticate
+            .authenticate(&token)
+            .await
+            .map_err(|denied| {
+                tracing::warn!(?peer, reason = %denied, "a proxy was not let in");
+                refusal(&denied)
+            })?;
         if self.hub.proxies().len() >= self.limits.proxies {
             return Err(Status::resource_exhausted(format!(
                 "{} proxies are connected already, the most that --max-proxies allows",
                 self.limits.proxies
             )));
         }
-        let peer = request
-            .extensions()
-            .get::<super::server::PeerAddr>()
-            .map(|peer| peer.0);
         // One message at a time: what a slow proxy has not taken yet is merged in the hub, not queued here.
         let (sender, mut receiver) = mpsc::channel(1);
         let stream = Conversation {

@@ -18,7 +18,8 @@ use super::render::{self, Rendered, Surroundings};
 use super::{Addresses, Inbox, Seen};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
-use crate::publish::{Changes, Hub, Proxy};
+use crate::publish::{Hub, Proxy};
+use crate::reports::Line;
 
 /// How long an object may wait for the proxies before it is written that it waits: mostly it is programmed by then, and
 /// one write does for both.
@@ -35,6 +36,8 @@ pub(crate) struct Writer {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) seen: Arc<Seen>,
     pub(crate) addresses: watch::Receiver<Addresses>,
+    /// Proxies of other replicas.
+    pub(crate) others: watch::Receiver<Arc<[Line]>>,
     pub(crate) leadership: Leadership,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) per_second: u32,
@@ -52,6 +55,8 @@ struct Running {
     writer: Writer,
     desired: Desired,
     proxies: Vec<Proxy>,
+    /// How far proxies of other replicas were, for while they are at a version that never was in force here.
+    remembered: BTreeMap<String, u64>,
     queue: Queue,
     writes: JoinSet<(ObjectRef, bool)>,
 }
@@ -64,7 +69,8 @@ impl Writer {
         }
         let queue = Queue::new(self.per_second, Instant::now());
         let running = Running {
-            proxies: settled_proxies(&self.hub),
+            proxies: Vec::new(),
+            remembered: BTreeMap::new(),
             writer: self,
             desired: Desired::default(),
             queue,
@@ -81,7 +87,8 @@ impl Writer {
 enum Wake {
     Statuses(BTreeMap<ObjectRef, Option<ObjectStatus>>),
     Seen(BTreeSet<ObjectRef>),
-    Proxies(Changes),
+    Proxies,
+    Others,
     Addresses,
     Everything,
     Written(ObjectRef, bool),
@@ -92,8 +99,9 @@ enum Wake {
 impl Running {
     async fn run(mut self) {
         let mut changes = self.writer.hub.changes();
-        let mut last = *changes.borrow_and_update();
+        let mut others = self.writer.others.clone();
         let mut addresses = self.writer.addresses.clone();
+        self.count();
         let mut leadership = self.writer.leadership.clone();
         let mut leading = false;
         // When proxies came or went: everything is looked at again, once it is quiet.
@@ -110,7 +118,8 @@ impl Running {
             let wake = tokio::select! {
                 statuses = self.writer.inbox.take() => Wake::Statuses(statuses),
                 seen = self.writer.seen.changed() => Wake::Seen(seen),
-                Ok(()) = changes.changed() => Wake::Proxies(*changes.borrow_and_update()),
+                Ok(()) = changes.changed() => Wake::Proxies,
+                Ok(()) = others.changed() => Wake::Others,
                 Ok(()) = addresses.changed() => Wake::Addresses,
                 Some(Ok((object, written))) = self.writes.join_next() => Wake::Written(object, written),
                 () = leader => Wake::Leader,
@@ -122,17 +131,10 @@ impl Running {
                 Wake::Seen(objects) => objects
                     .iter()
                     .for_each(|object| self.look(object, Instant::now())),
-                Wake::Proxies(now) => {
-                    self.proxies = settled_proxies(&self.writer.hub);
-                    if now.proxies != last.proxies {
+                Wake::Proxies | Wake::Others => {
+                    if self.count() {
                         recount = Some(Instant::now() + QUIET);
                     }
-                    if now.refusals == last.refusals {
-                        self.look_at_unsettled();
-                    } else {
-                        self.look_at_all();
-                    }
-                    last = now;
                 }
                 Wake::Addresses => self.look_at_all(),
                 Wake::Everything => {
@@ -157,6 +159,36 @@ impl Running {
                 self.write();
             }
         }
+    }
+
+    /// Looks at the proxies again; true where some came or went.
+    fn count(&mut self) -> bool {
+        let others = Arc::clone(&self.writer.others.borrow());
+        let proxies = all_proxies(&self.writer.hub, &others, &mut self.remembered);
+        let names = |proxies: &[Proxy]| -> BTreeSet<Arc<str>> {
+            proxies
+                .iter()
+                .map(|proxy| Arc::clone(&proxy.name))
+                .collect()
+        };
+        let refusals = |proxies: &[Proxy]| -> BTreeSet<(Arc<str>, Arc<str>, Arc<str>)> {
+            let of = |proxy: &Proxy| -> Vec<_> {
+                let refusals = proxy.refusals.iter();
+                refusals
+                    .map(|(key, why)| (Arc::clone(&proxy.name), Arc::clone(key), Arc::clone(why)))
+                    .collect()
+            };
+            proxies.iter().flat_map(of).collect()
+        };
+        let moved = names(&self.proxies) != names(&proxies);
+        let refused = refusals(&self.proxies) != refusals(&proxies);
+        self.proxies = proxies;
+        if refused {
+            self.look_at_all();
+        } else {
+            self.look_at_unsettled();
+        }
+        moved
     }
 
     fn take(&mut self, statuses: BTreeMap<ObjectRef, Option<ObjectStatus>>) {
@@ -225,8 +257,13 @@ impl Running {
         if self.writer.seen.holds(object) == Some(fingerprint) {
             self.queue.forget(object);
         } else {
-            self.queue
-                .push(object.clone(), if settled { now } else { now + PATIENCE });
+            let patience = match (settled, self.proxies.is_empty()) {
+                (true, _) => Duration::ZERO,
+                (false, false) => PATIENCE,
+                // They may only be on their way from another replica.
+                (false, true) => QUIET,
+            };
+            self.queue.push(object.clone(), now + patience);
         }
     }
 
@@ -297,9 +334,35 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Proxies whose number counts: one that has just come and acknowledged nothing yet takes nobody's `Programmed` away.
-fn settled_proxies(hub: &Hub) -> Vec<Proxy> {
-    let all = hub.proxies();
+/// The proxies of all replicas whose number counts: one that has just come and acknowledged nothing yet takes nobody's
+/// `Programmed` away.
+fn all_proxies(hub: &Hub, others: &[Line], remembered: &mut BTreeMap<String, u64>) -> Vec<Proxy> {
+    let mut all = hub.proxies();
+    remembered.retain(|name, _| others.iter().any(|line| line.name == *name));
+    for line in others {
+        if all.iter().any(|proxy| *proxy.name == *line.name) {
+            continue;
+        }
+        let known = line
+            .version
+            .as_deref()
+            .and_then(|version| hub.sequence_of(version));
+        if let Some(sequence) = known {
+            remembered.insert(line.name.clone(), sequence);
+        }
+        let refusals = line
+            .refusals
+            .iter()
+            .map(|(key, why)| (Arc::from(key.as_str()), Arc::from(why.as_str())));
+        all.push(Proxy {
+            name: line.name.as_str().into(),
+            program: Arc::default(),
+            version: line.version.as_deref().map(Arc::from),
+            acknowledged: remembered.get(&line.name).copied().unwrap_or_default(),
+            refusals: Arc::new(refusals.collect()),
+            connected: Instant::now(),
+        });
+    }
     let settled: Vec<Proxy> = all
         .iter()
         .filter(|proxy| proxy.acknowledged > 0)
@@ -366,5 +429,42 @@ impl Write {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok("gone"),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, version: &str) -> Line {
+        Line {
+            name: name.into(),
+            version: Some(version.into()),
+            refusals: BTreeMap::from([("Plugin/a/b".into(), "why".into())]),
+        }
+    }
+
+    #[test]
+    fn proxies_of_other_replicas_count_by_the_content_that_they_have() {
+        let (hub, mut remembered) = (Hub::default(), BTreeMap::new());
+        hub.publish(&snapshot::Diff::default());
+        let version = hub.version().unwrap();
+        let all = all_proxies(
+            &hub,
+            &[line("p", &version), line("q", "unknown")],
+            &mut remembered,
+        );
+        assert_eq!(all.len(), 1, "q is not known to have anything yet");
+        assert_eq!((&*all[0].name, all[0].acknowledged), ("p", 1));
+        assert_eq!(
+            hub.progress(&[Arc::from("Plugin/a/b")], &all)
+                .refusals
+                .len(),
+            1
+        );
+
+        let all = all_proxies(&hub, &[line("p", "between two of ours")], &mut remembered);
+        assert_eq!(all[0].acknowledged, 1, "it keeps what it had");
+        assert!(all_proxies(&hub, &[], &mut remembered).is_empty() && remembered.is_empty());
     }
 }

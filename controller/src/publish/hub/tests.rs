@@ -178,3 +178,19 @@ fn only_changes_are_told() {
     hub.publish(&Diff::default());
     assert!(!member.peer.state.lock().stale);
 }
+
+#[test]
+fn versions_of_other_replicas_are_known_by_their_content() {
+    let (hub, mut now) = (Hub::default(), Set::default());
+    publish(&hub, &mut now, &[("Consumer/a/1", "1")]);
+    let first = hub.version().unwrap();
+    assert_eq!(hub.sequence_of(&first), Some(1));
+    publish(&hub, &mut now, &[("Consumer/a/1", "2")]);
+    let second = hub.version().unwrap();
+    publish(&hub, &mut now, &[("Consumer/a/1", "1")]);
+    assert_eq!(
+        (hub.sequence_of(&first), hub.sequence_of(&second)),
+        (Some(3), Some(2))
+    );
+    assert_eq!(hub.sequence_of("of another snapshot"), None);
+}
