@@ -209,6 +209,12 @@ fn connections(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::R
         ConstGauge::new(gauge(open(opened, closed)))
             .encode(family.encode_family(&[("tls", tls)])?)?;
     }
+    upstreams(encoder, total)
+}
+
+/// Single numbers of connections, most of them of those to endpoints.
+fn upstreams(encoder: &mut DescriptorEncoder<'_>, total: impl Fn(Event) -> u64) -> fmt::Result {
+    let open = |opened, closed| total(opened).saturating_sub(total(closed));
     for (name, help, event) in [
         (
             "tls_handshake_failures",

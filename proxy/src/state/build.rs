@@ -45,46 +45,14 @@ struct Building<'a> {
 /// What cannot be served beside something else, by key, and why.
 pub(super) type Conflicts = BTreeMap<Box<str>, String>;
 
+/// Where a listener's routes go: its port, its number in the router there, and what it says itself.
+type Places<'a> = HashMap<&'a str, (u16, usize, &'a ListenerParts)>;
+
 impl Tables {
     /// Builds the runtime.
     pub(super) fn build(&self, context: Context<'_>) -> (Runtime, Conflicts) {
         let mut conflicts = Conflicts::new();
-        let mut building: BTreeMap<u16, Building<'_>> = BTreeMap::new();
-        let mut places: HashMap<&str, (u16, usize, &ListenerParts)> = HashMap::new();
-        for (key, listener) in &self.listeners {
-            let port = building.entry(listener.port).or_insert_with(|| Building {
-                tls: listener.tls,
-                public_port: listener.public_port,
-                router: Builder::default(),
-                certificates: Vec::new(),
-                first: key,
-            });
-            if port.tls != listener.tls {
-                let (port, other) = (listener.port, port.first);
-                conflicts.insert(
-                    key.clone(),
-                    format!("port {port} is served with another protocol for {other}"),
-                );
-                continue;
-            }
-            // Also those without a route: they keep their hosts to themselves.
-            places.insert(
-                key,
-                (
-                    listener.port,
-                    port.router.listener(&listener.hostname),
-                    listener,
-                ),
-            );
-            if listener.tls {
-                let certificates = listener
-                    .certificates
-                    .iter()
-                    .filter_map(|key| self.certificates.get(&**key));
-                port.certificates
-                    .push((listener.hostname.clone(), certificates.cloned().collect()));
-            }
-        }
+        let (mut building, places) = self.open(&mut conflicts);
         let mut chains = Chains {
             tables: self,
             metrics: context.metrics,
@@ -93,58 +61,82 @@ impl Tables {
         for route in self.routes.values() {
             let metrics = context.metrics.rule(&route.name);
             for (key, hostnames) in &route.attachments {
-                let Some((port, at, listener)) = places.get(key.as_str()) else {
-                    continue;
-                };
-                let Some(port) = building.get_mut(port) else {
-                    continue;
-                };
-                add_route(
-                    &mut port.router,
-                    (*at, listener),
-                    (route, hostnames),
-                    &mut chains,
-                    &metrics,
-                );
+                if let Some((number, at, listener)) = places.get(key.as_str())
+                    && let Some(port) = building.get_mut(number)
+                {
+                    let (router, of) = (&mut port.router, (route, hostnames.as_slice()));
+                    add_route(router, (*at, listener), of, &mut chains, &metrics);
+                }
             }
         }
-        let ports = building
-            .into_iter()
-            .map(|(number, port)| {
-                let tls = if port.tls {
-                    context.tls.config(number, port.certificates)
-                } else {
-                    None
-                };
-                let (router, public_port) = (port.router.build(), port.public_port);
-                (
-                    number,
-                    Arc::new(Port {
-                        number,
-                        tls,
-                        public_port,
-                        router,
-                    }),
-                )
-            })
-            .collect::<BTreeMap<_, _>>();
+        let mut ports = BTreeMap::new();
+        for (number, port) in building {
+            match port.finish(number, context.tls) {
+                Ok(port) => drop(ports.insert(number, Arc::new(port))),
+                Err((key, reason)) => drop(conflicts.insert(key.into(), reason)),
+            }
+        }
         context.tls.keep(|number| ports.contains_key(&number));
         let mut plugins: HashMap<_, _> = context.leaving.into_iter().collect();
-        plugins.extend(
-            self.plugins
-                .iter()
-                .map(|(key, plugin)| (key.clone(), Arc::clone(plugin))),
-        );
-        let (version, directory) = (Arc::clone(context.version), Arc::clone(context.directory));
-        (
-            Runtime {
-                version,
-                ports,
-                directory,
-                plugins,
-            },
-            conflicts,
-        )
+        let own = self.plugins.iter();
+        plugins.extend(own.map(|(key, plugin)| (key.clone(), Arc::clone(plugin))));
+        let runtime = Runtime {
+            version: Arc::clone(context.version),
+            ports,
+            directory: Arc::clone(context.directory),
+            plugins,
+        };
+        (runtime, conflicts)
+    }
+
+    /// The ports of all listeners, without routes.
+    fn open<'a>(&'a self, conflicts: &mut Conflicts) -> (BTreeMap<u16, Building<'a>>, Places<'a>) {
+        let mut building: BTreeMap<u16, Building<'_>> = BTreeMap::new();
+        let mut places = Places::new();
+        for (key, listener) in &self.listeners {
+            let number = listener.port;
+            let port = building.entry(number).or_insert_with(|| Building {
+                tls: listener.tls,
+                public_port: listener.public_port,
+                router: Builder::default(),
+                certificates: Vec::new(),
+                first: key,
+            });
+            if port.tls != listener.tls {
+                let other = port.first;
+                let reason = format!("port {number} is served with another protocol for {other}");
+                conflicts.insert(key.clone(), reason);
+                continue;
+            }
+            // Also those without a route: they keep their hosts to themselves.
+            let at = port.router.listener(&listener.hostname);
+            places.insert(key, (number, at, listener));
+            if listener.tls {
+                let keys = listener.certificates.iter();
+                let certificates = keys
+                    .filter_map(|key| self.certificates.get(&**key))
+                    .cloned();
+                let certificates = certificates.collect();
+                port.certificates
+                    .push((listener.hostname.clone(), certificates));
+            }
+        }
+        (building, places)
+    }
+}
+
+impl Building<'_> {
+    /// The finished port. One that is meant for TLS is never served without.
+    fn finish(self, number: u16, tls: &mut TlsPorts) -> Result<Port, (String, String)> {
+        let first = self.first;
+        let config = self.tls.then(|| tls.config(number, self.certificates));
+        let wrong = |error| (first.to_owned(), format!("port {number}: no TLS: {error}"));
+        Ok(Port {
+            number,
+            tls: config.transpose().map_err(wrong)?,
+            public_port: self.public_port,
+            router: self.router.build(),
+        })
     }
 }
 
@@ -315,36 +307,30 @@ impl TlsPorts {
         &mut self,
         port: u16,
         made_of: Vec<ListenerCertificates>,
-    ) -> Option<Arc<rustls::ServerConfig>> {
-        let same = |a: &[ListenerCertificates], b: &[ListenerCertificates]| {
-            a.len() == b.len()
-                && a.iter().zip(b).all(|((host, one), (other_host, other))| {
-                    let pairs = one.iter().zip(other);
-                    host == other_host
-                        && one.len() == other.len()
-                        && pairs.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
-                })
-        };
+    ) -> Result<Arc<rustls::ServerConfig>, String> {
         if let Some((old, config)) = self.ports.get(&port)
             && same(old, &made_of)
         {
-            return Some(Arc::clone(config));
+            return Ok(Arc::clone(config));
         }
-        match self.tls.server_config(&made_of) {
-            Ok(config) => {
-                let config = Arc::new(config);
-                self.ports.insert(port, (made_of, Arc::clone(&config)));
-                Some(config)
-            }
-            Err(error) => {
-                // The provider lacks what every version of TLS needs: it would never have come this far.
-                tracing::error!(port, error, "no TLS configuration");
-                None
-            }
-        }
+        let config = Arc::new(self.tls.server_config(&made_of)?);
+        self.ports.insert(port, (made_of, Arc::clone(&config)));
+        Ok(config)
     }
 
     fn keep(&mut self, used: impl Fn(u16) -> bool) {
         self.ports.retain(|number, _| used(*number));
     }
+}
+
+/// Whether the same listeners have the very same certificates.
+fn same(a: &[ListenerCertificates], b: &[ListenerCertificates]) -> bool {
+    let same_certificates = |a: &[Arc<Certificate>], b: &[Arc<Certificate>]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+    };
+    let all = a.iter().zip(b);
+    a.len() == b.len()
+        && all
+            .into_iter()
+            .all(|((a, of_a), (b, of_b))| a == b && same_certificates(of_a, of_b))
 }

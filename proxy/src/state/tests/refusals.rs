@@ -4,60 +4,54 @@ use snapshot::proto::{Certificate as CertificateMessage, ValueMatch};
 
 use super::*;
 
-#[test]
-fn a_bad_resource_harms_itself_only_and_keeps_its_last_good_version() {
-    let mut rig = basic();
+/// One bad resource of each kind, and a good one between them.
+fn mixed() -> [(&'static str, Body); 8] {
     let mut bad_route = route("r", vec![rule("/", &[], "")]);
     bad_route.rules[0].matches[0].headers = vec![ValueMatch {
         name: "x".into(),
         value: "(".into(),
         regex: true,
     }];
-    let before = rig.found(8000, "h", "/").unwrap();
-    let bad = |digest: &'static [u8]| {
+    let bad_credential = || {
         let Body::Credential(good) = credential("s3cret") else {
             panic!()
         };
+        let digest = b"short"[..].into();
         Body::Credential(Credential {
-            proof: Some(Proof::KeyAuth(KeyAuth {
-                digest: digest.into(),
-            })),
+            proof: Some(Proof::KeyAuth(KeyAuth { digest })),
             ..good
         })
     };
-    let applied = rig.put([
+    let bad_listener = Listener {
+        port: 70_000,
+        protocol: 1,
+        ..Listener::default()
+    };
+    let bad_consumer = Consumer {
+        id: "c-1".into(),
+        username: "a\nb".into(),
+        ..Consumer::default()
+    };
+    let good_route = route("good", vec![rule("/good", &[], "")]);
+    let no_address = endpoints(&[("not-an-address", true, true)]);
+    let no_certificate = Body::Certificate(CertificateMessage::default());
+    [
         ("Route/HTTPRoute/shop/r", Body::Route(bad_route)),
-        (
-            "Route/HTTPRoute/shop/good",
-            Body::Route(route("good", vec![rule("/good", &[], "")])),
-        ),
-        (
-            "Listener/a",
-            Body::Listener(Listener {
-                port: 70_000,
-                protocol: 1,
-                ..Listener::default()
-            }),
-        ),
-        (
-            "Endpoints/shop/echo/80",
-            endpoints(&[("not-an-address", true, true)]),
-        ),
-        ("Credential/shop/alice-key", bad(b"short")),
-        ("Credential/shop/new", bad(b"short")),
-        (
-            "Consumer/shop/alice",
-            Body::Consumer(Consumer {
-                id: "c-1".into(),
-                username: "a\nb".into(),
-                ..Consumer::default()
-            }),
-        ),
-        (
-            "Certificate/shop/c",
-            Body::Certificate(CertificateMessage::default()),
-        ),
-    ]);
+        ("Route/HTTPRoute/shop/good", Body::Route(good_route)),
+        ("Listener/a", Body::Listener(bad_listener)),
+        ("Endpoints/shop/echo/80", no_address),
+        ("Credential/shop/alice-key", bad_credential()),
+        ("Credential/shop/new", bad_credential()),
+        ("Consumer/shop/alice", Body::Consumer(bad_consumer)),
+        ("Certificate/shop/c", no_certificate),
+    ]
+}
+
+#[test]
+fn a_bad_resource_harms_itself_only_and_keeps_its_last_good_version() {
+    let mut rig = basic();
+    let before = rig.found(8000, "h", "/").unwrap();
+    let applied = rig.put(mixed());
     assert_eq!(
         applied.not_kept.len(),
         5,
