@@ -147,6 +147,22 @@ async fn grpc_passes_with_its_trailers() {
 }
 
 #[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed() {
+    let upstream = grpc_upstream().await;
+    let gateway = Gateway::start(&["--upstream-idle-timeout", "200ms"], |metrics| {
+        forward_to(metrics, Scheme::H2c, &[upstream])
+    });
+    let mut client = connect(gateway.port).await;
+    let request = Request::post("http://grpc.test/")
+        .header("te", "trailers")
+        .body(Full::default())
+        .unwrap();
+    let answer = text(soon(client.send_request(request)).await.unwrap()).await;
+    assert_eq!(answer.0, 200);
+    soon(gateway.until("postern_upstream_connections_open", 0)).await;
+}
+
+#[tokio::test]
 async fn grpc_clients_get_a_grpc_status() {
     let gateway = Gateway::start(&[], |metrics| forward_to(metrics, Scheme::H2c, &[]));
     let mut client = connect(gateway.port).await;

@@ -199,9 +199,14 @@ impl Gateway {
 
     /// Waits until so many connections of clients are open.
     pub(super) async fn until_open(&self, count: u32) {
+        self.until("postern_connections_open", count).await;
+    }
+
+    /// Waits until a metric, summed over its labels, has this value.
+    pub(super) async fn until(&self, metric: &str, count: u32) {
         loop {
             let open: u32 = (self.metrics.text().unwrap().lines())
-                .filter(|line| line.starts_with("postern_connections_open{"))
+                .filter(|line| line.split(['{', ' ']).next() == Some(metric))
                 .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u32>().unwrap())
                 .sum();
             if open == count {

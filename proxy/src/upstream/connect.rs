@@ -69,7 +69,11 @@ pub(super) async fn http2(
     home: &Rc<Home>,
     address: SocketAddr,
 ) -> Result<http2::SendRequest<RequestBody>, Failure> {
-    let mut shared = home.shared.lock().await;
+    let timeout = worker.settings.timeouts.connect_timeout;
+    // Whoever holds the lock is connecting; where that fails, those behind do not all try in turn.
+    let mut shared = tokio::time::timeout(timeout, home.shared.lock())
+        .await
+        .map_err(|_| Failure::ConnectTimeout)?;
     if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
         return Ok(sender.clone());
     }
@@ -82,11 +86,10 @@ pub(super) async fn http2(
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
         .handshake(TokioIo::new(stream));
-    let (sender, connection) =
-        tokio::time::timeout(worker.settings.timeouts.connect_timeout, handshake)
-            .await
-            .map_err(|_| Failure::ConnectTimeout)?
-            .map_err(|_| Failure::Connect)?;
+    let (sender, connection) = tokio::time::timeout(timeout, handshake)
+        .await
+        .map_err(|_| Failure::ConnectTimeout)?
+        .map_err(|_| Failure::Connect)?;
     let metrics = worker.metrics.clone();
     tokio::task::spawn_local(async move {
         let _ = connection.await;

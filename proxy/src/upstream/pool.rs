@@ -1,6 +1,6 @@
 //! A worker's connections to endpoints.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -29,6 +29,8 @@ pub(super) struct Home {
     idle: RefCell<Vec<Idle>>,
     /// The HTTP/2 connection. The lock is held while it is opened, so that it is opened once.
     pub(super) shared: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
+    /// When a request last came here.
+    used: Cell<u64>,
     max_idle: usize,
     metrics: WorkerMetrics,
 }
@@ -52,11 +54,13 @@ impl Pools {
 
     pub(super) fn home(&self, address: SocketAddr) -> Rc<Home> {
         if let Some(home) = self.homes.borrow().get(&address) {
+            home.used.set(clock::millis());
             return Rc::clone(home);
         }
         let home = Rc::new(Home {
             idle: RefCell::default(),
             shared: tokio::sync::Mutex::default(),
+            used: Cell::new(clock::millis()),
             max_idle: self.max_idle,
             metrics: self.metrics.clone(),
         });
@@ -74,9 +78,10 @@ impl Pools {
             for _ in idle.len()..before {
                 home.metrics.event(Event::PoolTaken);
             }
+            // Every request that is under way holds its home.
+            let unused = Rc::strong_count(home) == 1 && home.used.get() < oldest;
             let shared = home.shared.try_lock().map_or(true, |mut shared| {
-                // An HTTP/2 connection that nobody uses is kept alive by its own pings; it goes with the endpoint.
-                shared.take_if(|sender| sender.is_closed());
+                shared.take_if(|sender| unused || sender.is_closed());
                 shared.is_some()
             });
             shared || !idle.is_empty() || Rc::strong_count(home) > 1
