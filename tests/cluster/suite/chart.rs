@@ -204,7 +204,12 @@ async fn every_variable_it_sets_is_a_flag_of_the_program() {
     let objects = render(everything).await;
     for command in ["controller", "proxy"] {
         let help = run(&program, &format!("{command} --help"), "").await;
-        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        // It is wrapped to the width of a terminal.
+        let help: Vec<_> = String::from_utf8_lossy(&help.stdout)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        let help = help.join(" ");
         let deployment = find(&objects, "Deployment", &format!("postern-{command}"));
         let variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
             .as_array()
