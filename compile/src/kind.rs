@@ -61,7 +61,8 @@ impl Kind {
     }
 
     /// One of our own kinds, of whatever version: such objects are not overlooked.
-    pub(crate) fn own(api_version: &str, kind: &str) -> Option<Self> {
+    #[must_use]
+    pub fn own(api_version: &str, kind: &str) -> Option<Self> {
         let group = api_version
             .split_once('/')
             .map_or(api_version, |(group, _)| group);

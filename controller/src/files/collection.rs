@@ -5,16 +5,14 @@
 //! in steps.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use compile::{Level, Object, ObjectRef};
 use jiff::Timestamp;
 
-use super::document::{self, Document};
+use super::document;
 use super::finding::Finding;
-use super::locate::{Lines, join};
-use super::manifest::{self, Manifest, Note, Read, Stamp};
+use super::reader::Reader;
 use super::scan::{self, Content, Digest, FileKey, Scan, Scanner};
 use super::state::{self, State};
 
@@ -44,44 +42,46 @@ pub(super) struct Collection {
 }
 
 #[derive(Debug, Default)]
-struct FileState {
+pub(super) struct FileState {
     /// Of the text that was fully taken last.
-    taken: Option<Digest>,
-    objects: BTreeMap<ObjectRef, Entry>,
-    findings: Vec<Finding>,
+    pub(super) taken: Option<Digest>,
+    pub(super) objects: BTreeMap<ObjectRef, Entry>,
+    pub(super) findings: Vec<Finding>,
     /// Since when it is gone, or empty.
-    gone: Option<Gone>,
+    pub(super) gone: Option<Gone>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Gone {
+pub(super) struct Gone {
     since: Instant,
     /// Of the text without content, where the file itself is there.
     empty: Option<Digest>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    line: u32,
+pub(super) struct Entry {
+    pub(super) line: u32,
     /// Of the document, and where the object stands in it.
-    at: String,
-    digest: Digest,
+    pub(super) at: String,
+    pub(super) digest: Digest,
     /// Until it comes into force.
-    waiting: Option<Object>,
+    pub(super) waiting: Option<Object>,
     /// Whether its fields fit.
-    good: bool,
+    pub(super) good: bool,
     /// Whether there is anything to say about its text.
-    noted: bool,
+    pub(super) noted: bool,
+    /// Whether a finding tells already why it cannot work.
+    pub(super) told: bool,
 }
 
 #[derive(Debug)]
-struct InForce {
-    file: FileKey,
-    digest: Digest,
-    good: bool,
+pub(super) struct InForce {
+    pub(super) file: FileKey,
+    pub(super) digest: Digest,
+    pub(super) good: bool,
     /// Whether there was anything to say about its text.
-    noted: bool,
-    generation: i64,
+    pub(super) noted: bool,
+    pub(super) generation: i64,
 }
 
 /// What changed by a scan.
@@ -103,6 +103,8 @@ pub(super) struct Place<'a> {
     pub(super) file: &'a FileKey,
     pub(super) line: u32,
     pub(super) at: &'a str,
+    /// Whether a finding tells already why the object cannot work.
+    pub(super) told: bool,
 }
 
 impl Collection {
@@ -376,6 +378,7 @@ impl Collection {
             file,
             line: entry.line,
             at: &entry.at,
+            told: entry.told,
         })
     }
 
@@ -459,185 +462,5 @@ fn bring_into_force(
                 before.file = key.clone();
             }
         }
-    }
-}
-
-/// Reads one file.
-struct Reader<'a> {
-    path: &'a Path,
-    in_force: &'a HashMap<ObjectRef, InForce>,
-    seen: &'a mut dyn FirstSeen,
-    file: FileState,
-    /// Whether there was something that could not even be named.
-    unnamed: bool,
-    /// Whether an object keeps an earlier state.
-    held: bool,
-}
-
-impl Reader<'_> {
-    fn document(&mut self, document: Document<'_>) {
-        let Document { line, text, value } = document;
-        let value = match value {
-            Ok(value) => value,
-            Err(unread) => {
-                self.unnamed = true;
-                let finding = Finding::of_text(self.path.to_owned(), unread.line, unread.message);
-                self.file.findings.push(finding);
-                return;
-            }
-        };
-        let lines = Lines::new(text);
-        let position =
-            |at: &str, field: &str| line + lines.line_of(&join(at, field)).saturating_sub(1);
-        for manifest in manifest::expand(value) {
-            self.manifest(manifest, &position);
-        }
-    }
-
-    fn manifest(&mut self, manifest: Manifest, position: &dyn Fn(&str, &str) -> u32) {
-        let at = manifest.at.clone();
-        let reference = manifest.reference();
-        let digest = manifest.digest();
-        if let Some(reference) = &reference
-            && let Some(first) = self.file.objects.get(reference)
-        {
-            let message = format!(
-                "is also on line {}, which counts; remove one of the two",
-                first.line
-            );
-            let note = Note {
-                level: Level::Error,
-                field: String::new(),
-                message,
-            };
-            self.note(Some(reference), position(&at, ""), note);
-            return;
-        }
-        let before = reference
-            .as_ref()
-            .and_then(|reference| self.in_force.get(reference));
-        // What is in force already need not be decoded again.
-        if let (Some(reference), Some(before)) = (&reference, before)
-            && before.digest == digest
-            && before.good
-            && !before.noted
-        {
-            let entry = Entry {
-                line: position(&at, ""),
-                at,
-                digest,
-                waiting: None,
-                good: true,
-                noted: false,
-            };
-            self.file.objects.insert(reference.clone(), entry);
-            return;
-        }
-        let was_good = before.is_some_and(|before| before.good);
-        let stamp = Stamp {
-            created: reference
-                .as_ref()
-                .map_or(Timestamp::UNIX_EPOCH, |reference| {
-                    self.seen.first_seen(reference)
-                }),
-            generation: before.map_or(1, |before| before.generation + 1),
-        };
-        match manifest.decode(reference.as_ref(), stamp) {
-            Read::Object { object, notes } => {
-                let noted = !notes.is_empty();
-                for note in notes {
-                    let line = position(&at, &note.field);
-                    self.note(reference.as_ref(), line, note);
-                }
-                let Some(reference) = reference else { return };
-                let line = position(&at, "");
-                let misfit = object
-                    .unreadable()
-                    .map(|unreadable| (unreadable.field.clone(), unreadable.message.clone()));
-                let good = misfit.is_none();
-                let waiting = match misfit {
-                    Some((field, message)) if was_good => {
-                        self.hold(&reference, position(&at, &field), field, &message);
-                        None
-                    }
-                    _ => Some(*object),
-                };
-                self.file.objects.insert(
-                    reference,
-                    Entry {
-                        line,
-                        at,
-                        digest,
-                        waiting,
-                        good,
-                        noted,
-                    },
-                );
-            }
-            Read::Refused { reference, note } => {
-                self.refused(reference, was_good, at, digest, note, position)
-            }
-        }
-    }
-
-    fn refused(
-        &mut self,
-        reference: Option<ObjectRef>,
-        was_good: bool,
-        at: String,
-        digest: Digest,
-        note: Note,
-        position: &dyn Fn(&str, &str) -> u32,
-    ) {
-        let line = position(&at, &note.field);
-        match reference {
-            Some(reference) if was_good => {
-                self.hold(&reference, line, note.field, &note.message);
-                let entry = Entry {
-                    line: position(&at, ""),
-                    at,
-                    digest,
-                    waiting: None,
-                    good: false,
-                    noted: true,
-                };
-                self.file.objects.insert(reference, entry);
-            }
-            reference => {
-                // A kind that is passed over is no object of ours; anything else could have been one.
-                self.unnamed |= note.level == Level::Error;
-                self.note(reference.as_ref(), line, note);
-            }
-        }
-    }
-
-    fn hold(&mut self, reference: &ObjectRef, line: u32, field: String, message: &str) {
-        self.held = true;
-        let message = format!("{message}; the object keeps its last good state");
-        self.note(
-            Some(reference),
-            line,
-            Note {
-                level: Level::Error,
-                field,
-                message,
-            },
-        );
-    }
-
-    fn note(&mut self, reference: Option<&ObjectRef>, line: u32, note: Note) {
-        let Note {
-            level,
-            field,
-            message,
-        } = note;
-        self.file.findings.push(Finding {
-            path: self.path.to_owned(),
-            line,
-            level,
-            object: reference.cloned(),
-            field,
-            message,
-        });
     }
 }

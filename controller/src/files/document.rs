@@ -18,6 +18,8 @@ pub(super) struct Unread {
     /// Within the file, from 1.
     pub(super) line: u32,
     pub(super) message: String,
+    /// What the lines above say, where they can be read without the rest.
+    pub(super) beginning: Option<Value>,
 }
 
 /// Reads all documents of a YAML text.
@@ -25,19 +27,38 @@ pub(super) fn yaml(text: &str) -> Vec<Document<'_>> {
     split(text)
         .into_iter()
         .filter_map(|(line, text)| {
-            let value =
-                serde_saphyr::from_str_with_options::<Value>(text, options()).map_err(|error| {
-                    let within = error.location().map_or(1, |location| location.line());
-                    Unread {
-                        line: line
-                            .saturating_add(u32::try_from(within.saturating_sub(1)).unwrap_or(0)),
-                        message: message_of(&error),
-                    }
-                });
+            let value = yaml_value(text).map_err(|error| {
+                let within = error.location().map_or(1, |location| location.line());
+                let within = u32::try_from(within).unwrap_or(u32::MAX).max(1);
+                Unread {
+                    line: line.saturating_add(within - 1),
+                    message: message_of(&error),
+                    beginning: beginning(text, within),
+                }
+            });
             let says_nothing = matches!(value, Ok(Value::Null));
             (!says_nothing).then_some(Document { line, text, value })
         })
         .collect()
+}
+
+fn yaml_value(text: &str) -> Result<Value, serde_saphyr::Error> {
+    serde_saphyr::from_str_with_options(text, options())
+}
+
+/// The longest part above a mistake that can be read for itself. The mistake may have begun some lines before it shows.
+fn beginning(text: &str, line: u32) -> Option<Value> {
+    const TRIES: usize = 100;
+    let ends: Vec<usize> = text
+        .match_indices('\n')
+        .take(usize::try_from(line).unwrap_or(usize::MAX))
+        .map(|(at, newline)| at + newline.len())
+        .collect();
+    ends.iter()
+        .rev()
+        .take(TRIES)
+        .filter_map(|end| yaml_value(text.get(..*end)?).ok())
+        .find(Value::is_object)
 }
 
 /// Reads all documents of a JSON text; after a bad one there is no telling where the next begins.
@@ -54,6 +75,7 @@ pub(super) fn json(text: &str) -> Vec<Document<'_>> {
         let value = value.map_err(|error| Unread {
             line: u32::try_from(error.line()).unwrap_or(line),
             message: format!("not JSON: {}", without_position(&error)),
+            beginning: None,
         });
         if !matches!(value, Ok(Value::Null)) {
             let text = if failed {
@@ -220,6 +242,22 @@ mod tests {
             "---\n# x\n",
         ] {
             assert_eq!(read(text), [], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_above_a_mistake_is_read() {
+        for (text, expected) in [
+            (
+                "a: 1\nb:\n  c: 2\n  d: [x\n",
+                json!({"a": 1, "b": {"c": 2}}),
+            ),
+            ("a: 1\n\tb: 2\n", json!({"a": 1})),
+            ("a: 1\nb: {c: 2,\n  d: 3\ne: 4\n", json!({"a": 1})),
+        ] {
+            let documents = yaml(text);
+            let unread = documents[0].value.as_ref().expect_err(text);
+            assert_eq!(unread.beginning.as_ref(), Some(&expected), "{text}");
         }
     }
 

@@ -212,6 +212,7 @@ pub(super) fn located(scanner: &Scanner, collection: &Collection, update: &Updat
             message: diagnostic.message.clone(),
         };
         match collection.place(&diagnostic.object) {
+            Some(place) if place.told => {}
             Some(place) => by_file
                 .entry(place.file)
                 .or_default()

@@ -92,11 +92,27 @@ pub(super) fn expand(document: Value) -> Vec<Manifest> {
 impl Manifest {
     /// Which object it is; None where that cannot be told or Postern does not read it.
     pub(super) fn reference(&self) -> Option<ObjectRef> {
-        let kind = Kind::from_api(text(&self.value, "apiVersion"), text(&self.value, "kind"))?;
+        let (api_version, kind) = (text(&self.value, "apiVersion"), text(&self.value, "kind"));
+        // Own kinds of another version are refused, but they are known.
+        let kind = Kind::from_api(api_version, kind).or_else(|| Kind::own(api_version, kind))?;
         let metadata = self.value.get("metadata")?;
         let name = Some(text(metadata, "name")).filter(|name| !name.is_empty())?;
         let namespace = Some(text(metadata, "namespace")).filter(|name| !name.is_empty());
         Some(ObjectRef::new(kind, namespace.unwrap_or("default"), name))
+    }
+
+    /// The beginning of an AuthPlugin whose rest cannot be read, made so that it closes what it protects.
+    pub(super) fn closing(mut beginning: Value) -> Option<Self> {
+        let unreadable = json!(format!("{}/unreadable", Kind::AuthPlugin.group()));
+        beginning
+            .as_object_mut()?
+            .insert("apiVersion".to_owned(), unreadable);
+        let manifest = Self {
+            at: String::new(),
+            value: beginning,
+        };
+        let kind = manifest.reference()?.kind;
+        (kind == Kind::AuthPlugin).then_some(manifest)
     }
 
     /// Tells one text from another.

@@ -11,6 +11,7 @@ mod engine;
 mod finding;
 mod locate;
 mod manifest;
+mod reader;
 mod scan;
 mod started;
 mod state;
