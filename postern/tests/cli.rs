@@ -1,5 +1,7 @@
 //! The program as a user meets it: help, check, crds, and what it says of bad input.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};

@@ -430,7 +430,7 @@ fn digest_name(key: &FileKey, scanner: &Scanner) -> std::path::PathBuf {
         return key.name.to_path_buf();
     }
     let path = scanner.display(key);
-    path.file_name().map_or(path.clone(), Into::into)
+    path.file_name().map_or_else(|| path.clone(), Into::into)
 }
 
 fn bring_into_force(

@@ -55,16 +55,8 @@ impl Reader<'_> {
         if let Some(reference) = &reference
             && let Some(first) = self.file.objects.get(reference)
         {
-            let message = format!(
-                "is also on line {}, which counts; remove one of the two",
-                first.line
-            );
-            let note = Note {
-                level: Level::Error,
-                field: String::new(),
-                message,
-            };
-            self.note(Some(reference), position(&at, ""), note);
+            let first = first.line;
+            self.twice(reference, first, position(&at, ""));
             return;
         }
         let before = reference
@@ -134,6 +126,16 @@ impl Reader<'_> {
                 self.refused(reference, was_good, at, digest, note, position)
             }
         }
+    }
+
+    fn twice(&mut self, reference: &ObjectRef, first: u32, line: u32) {
+        let message = format!("is also on line {first}, which counts; remove one of the two");
+        let note = Note {
+            level: Level::Error,
+            field: String::new(),
+            message,
+        };
+        self.note(Some(reference), line, note);
     }
 
     /// Nobody knows how an AuthPlugin protects when its text cannot be read, so nothing passes: unless its last good

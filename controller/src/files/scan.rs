@@ -111,7 +111,7 @@ impl Scanner {
         let input = self
             .inputs
             .get(key.input)
-            .map_or(Path::new(""), Input::path);
+            .map_or_else(|| Path::new(""), Input::path);
         if key.name.as_os_str().is_empty() {
             input.to_owned()
         } else {

@@ -112,7 +112,7 @@ fn example(set: &snapshot::Set, route: &Route) -> Option<Example> {
         .filter(|path| path.r#type != i32::from(path_match::Type::Regex))
         .map_or("/", |path| &path.value);
     let plugins = rule.plugins.iter().chain(&listener.plugins);
-    let key_header = plugins.filter_map(|key| match set.get(key).and_then(decode) {
+    let mut key_headers = plugins.filter_map(|key| match set.get(key).and_then(decode) {
         Some(Body::Plugin(plugin)) if plugin.r#type == "keyAuth" => {
             let config: serde_json::Value = serde_json::from_slice(&plugin.config).ok()?;
             config.pointer("/keyNames/0")?.as_str().map(str::to_owned)
@@ -124,6 +124,6 @@ fn example(set: &snapshot::Set, route: &Route) -> Option<Example> {
         port: listener.port,
         host: host.replacen('*', "any", 1),
         path: path.to_owned(),
-        key_header: key_header.last(),
+        key_header: key_headers.next(),
     })
 }
