@@ -21,7 +21,7 @@ pub use keys::{CredentialId, KeySlot, NewKey};
 pub use names::{KeyId, Namespaces};
 
 use consumers::{ConsumerChange, ConsumerShard};
-use keys::{KeyChange, KeyShard};
+use keys::{KeyChange, KeyShard, Position};
 use names::Interner;
 
 /// How many shards each table has; as many as a snapshot has buckets.
@@ -85,7 +85,7 @@ impl std::fmt::Debug for Directory {
 /// What to change in a [`Directory`].
 #[derive(Debug, Default)]
 pub struct Changes {
-    keys: Vec<(KeySlot, KeyChange)>,
+    keys: Vec<KeyChange>,
     consumers: Vec<(KeyId, ConsumerChange)>,
 }
 
@@ -104,7 +104,7 @@ impl Changes {
 
     /// Takes away the credential `id`, which was put at `slot`.
     pub fn remove_key(&mut self, id: KeyId, slot: KeySlot) {
-        self.keys.push((slot, KeyChange::Remove(id)));
+        self.keys.push(KeyChange::Remove(slot, id.tag()));
     }
 
     /// Puts a Consumer, in place of what was under its key.
@@ -130,15 +130,15 @@ impl Directory {
     /// Looks an API key up by the SHA-256 of it. `now` is in seconds since 1970.
     #[must_use]
     pub fn api_key(&self, digest: &[u8; 32], namespaces: &Namespaces, now: i64) -> KeyLookup {
-        let slot = self.slot(digest);
-        let Some(shard) = self.keys.get(slot.shard()) else {
+        let position = self.position(digest);
+        let Some(shard) = self.keys.get(position.slot.shard()) else {
             return KeyLookup::Unknown;
         };
         let shard = shard.load();
         let mut found = None;
         let mut out_of_time = false;
         for entry in shard
-            .matches(slot, digest)
+            .matches(position, digest)
             .filter(|entry| namespaces.contains(entry.namespace))
         {
             if !entry.in_force(now) {
@@ -176,44 +176,34 @@ impl Directory {
         self.consumers.get(key.shard())?.load().find(key, None)
     }
 
-    /// Puts a credential, in place of the one with the same key and digest; where the digest of a credential changes,
-    /// its old place is to be removed with [`Changes::remove_key`]. Returns that place.
+    /// Puts a credential, in place of the one with the same key in the same shard, which is returned. Where its digest
+    /// changes, that may be another one: it is then to be removed from the old one with [`Changes::remove_key`].
     pub fn put_key(&self, changes: &mut Changes, key: &NewKey<'_>) -> KeySlot {
-        let slot = self.slot(&key.digest);
+        let position = self.position(&key.digest);
         let namespace = self.namespaces.lock().id(key.namespace);
-        changes
-            .keys
-            .push((slot, KeyChange::Put(keys::Entry::new(key, namespace))));
-        slot
+        let entry = keys::Entry::new(key, namespace);
+        changes.keys.push(KeyChange::Put(position, entry));
+        position.slot
     }
 
     /// Makes changes, a shard at a time. Later changes of one thing win over earlier ones. Only one writer at a time.
     pub fn apply(&self, changes: Changes) {
-        let Changes {
-            mut keys,
-            mut consumers,
-        } = changes;
-        // Stable: later changes of one thing stay behind earlier ones.
-        keys.sort_by_key(|(slot, _)| slot.shard());
-        for group in keys.chunk_by(|(a, _), (b, _)| a.shard() == b.shard()) {
-            if let Some(shard) = group
-                .first()
-                .and_then(|(slot, _)| self.keys.get(slot.shard()))
-            {
+        let Changes { keys, consumers } = changes;
+        for group in by_shard(&keys, KeyChange::shard).chunk_by(|(a, _), (b, _)| a == b) {
+            if let Some(shard) = group.first().and_then(|(shard, _)| self.keys.get(*shard)) {
                 let old = shard.load();
-                let changed = old.changed(group);
+                let changed = old.changed(group.iter().map(|(_, change)| *change));
                 count(&self.credentials, old.len(), changed.len());
                 shard.store(std::sync::Arc::new(changed));
             }
         }
-        consumers.sort_by_key(|(id, _)| id.shard());
-        for group in consumers.chunk_by(|(a, _), (b, _)| a.shard() == b.shard()) {
+        for group in by_shard(&consumers, |(id, _)| id.shard()).chunk_by(|(a, _), (b, _)| a == b) {
             if let Some(shard) = group
                 .first()
-                .and_then(|(id, _)| self.consumers.get(id.shard()))
+                .and_then(|(shard, _)| self.consumers.get(*shard))
             {
                 let old = shard.load();
-                let changed = old.changed(group);
+                let changed = old.changed(group.iter().map(|(_, change)| *change));
                 count(&self.people, old.len(), changed.len());
                 shard.store(std::sync::Arc::new(changed));
             }
@@ -232,9 +222,16 @@ impl Directory {
         self.len() == (0, 0)
     }
 
-    fn slot(&self, digest: &[u8; 32]) -> KeySlot {
-        KeySlot::new(self.placement.hash_one(digest))
+    fn position(&self, digest: &[u8; 32]) -> Position {
+        Position::new(self.placement.hash_one(digest))
     }
+}
+
+/// Changes with the number of the shard that each belongs to, those of one shard together and in their order.
+fn by_shard<T>(changes: &[T], shard: impl Fn(&T) -> usize) -> Vec<(usize, &T)> {
+    let mut sorted: Vec<(usize, &T)> = changes.iter().map(|one| (shard(one), one)).collect();
+    sorted.sort_by_key(|(shard, _)| *shard);
+    sorted
 }
 
 /// Counts what a shard has gained or lost. There is one writer.

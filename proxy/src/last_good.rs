@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use plugins::directory::KeyId;
@@ -35,7 +36,7 @@ const KEY: &str = "last-good.key";
 pub(crate) struct LastGood {
     path: PathBuf,
     key: Arc<MasterKey>,
-    appends: Option<Sender<Append>>,
+    writer: Option<(Sender<Append>, JoinHandle<()>)>,
 }
 
 impl LastGood {
@@ -67,7 +68,7 @@ impl LastGood {
         Ok(Self {
             path: folder.join(LOG),
             key: Arc::new(MasterKey::new(secret)),
-            appends: None,
+            writer: None,
         })
     }
 
@@ -95,21 +96,40 @@ impl LastGood {
                 None
             }
         };
+        self.begin(log);
+    }
+
+    /// Begins to take changes, of which the first is the whole snapshot: nothing of what the folder holds counts.
+    pub(crate) fn begin_anew(&mut self) {
+        self.begin(None);
+    }
+
+    fn begin(&mut self, log: Option<LogFile>) {
         let (sender, appends) = channel();
         let writer = Writer::new(self.path.clone(), Arc::clone(&self.key), log);
         let thread = std::thread::Builder::new().name("last-good".to_owned());
         match thread.spawn(move || writer.run(&appends)) {
-            Ok(_) => self.appends = Some(sender),
+            Ok(thread) => self.writer = Some((sender, thread)),
             Err(error) => {
-                tracing::error!(%error, "the last good snapshot will not be kept: no thread")
+                tracing::error!(%error, "the last good snapshot will not be kept: no thread");
+            }
+        }
+    }
+
+    /// Returns when all changes are on disk, or cannot be written.
+    pub(crate) fn close(self) {
+        if let Some((appends, thread)) = self.writer {
+            drop(appends);
+            if thread.join().is_err() {
+                tracing::error!("the thread that keeps the last good snapshot has panicked");
             }
         }
     }
 
     /// Adds a change. Does not wait for it to be on disk.
     pub(crate) fn append(&self, version: &Arc<str>, upserts: Vec<Bytes>, removals: Vec<KeyId>) {
-        if let Some(appends) = &self.appends {
-            // The thread ends only with the process.
+        if let Some((appends, _)) = &self.writer {
+            // The thread ends only after this has.
             let _gone = appends.send(Append {
                 version: Arc::clone(version),
                 upserts,

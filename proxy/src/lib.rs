@@ -103,9 +103,13 @@ pub async fn run(
     .await?;
     fleet.drain(options.drain_timeout).await;
     drop(log);
-    let closed = tokio::task::spawn_blocking(move || writer.close()).await;
-    if let Err(error) = closed {
-        tracing::error!(%error, "the access log could not be closed");
+    stop.cancel();
+    let closed = tokio::task::spawn_blocking(move || {
+        writer.close();
+        started.close();
+    });
+    if let Err(error) = closed.await {
+        tracing::error!(%error, "access log and last good snapshot could not be closed");
     }
     Ok(())
 }

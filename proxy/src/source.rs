@@ -10,7 +10,9 @@ mod keeper;
 mod local;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,6 +45,18 @@ pub(crate) struct Started {
     pub(crate) runtime: Arc<ArcSwap<Runtime>>,
     /// New runtimes, one at a time, in order. Endpoints, Consumers and credentials change without one.
     pub(crate) reconcile: mpsc::Receiver<Reconcile>,
+    keeper: JoinHandle<()>,
+}
+
+impl Started {
+    /// Returns when the last change is in the last-good file. The source must have been told to stop.
+    pub(crate) fn close(self) {
+        // The keeper does not wait for listeners any more.
+        drop(self.reconcile);
+        if self.keeper.join().is_err() {
+            tracing::error!("the thread that takes snapshots in has panicked");
+        }
+    }
 }
 
 /// Starts the keeper and the source. Whoever calls this serves [`Started::reconcile`] from then on.
@@ -56,13 +70,11 @@ pub(crate) fn start(
     status: &Arc<Status>,
     shutdown: &CancellationToken,
 ) -> Result<Started, Error> {
-    // A local control plane is as near as a file would be, and has newer news.
-    let last_good = match (&source, &options.state_dir) {
-        (Source::Controller(_), Some(folder)) => {
-            Some(LastGood::open(folder, options.state_key_file.as_deref())?)
-        }
-        _ => None,
-    };
+    let key = options.state_key_file.as_deref();
+    let open = |folder: &PathBuf| LastGood::open(folder, key);
+    let last_good = options.state_dir.as_ref().map(open).transpose()?;
+    // A local control plane is as near as the file, and has newer news.
+    let restores = matches!(source, Source::Controller(_));
     let state = State::new(Arc::clone(metrics));
     let runtime = Arc::clone(state.runtime());
     let (reconciles, reconcile) = mpsc::channel(1);
@@ -71,6 +83,7 @@ pub(crate) fn start(
     let keeper = Keeper {
         state,
         last_good,
+        restores,
         metrics: Arc::clone(metrics),
         status: Arc::clone(status),
         reconciles,
@@ -78,7 +91,7 @@ pub(crate) fn start(
         later: later_sender,
         failed_ports: BTreeMap::new(),
     };
-    let handle = keeper.start()?;
+    let (handle, keeper) = keeper.start()?;
     tokio::spawn(dns::follow(dns_watch, shutdown.clone()));
     match source {
         Source::Controller(options) => {
@@ -95,7 +108,11 @@ pub(crate) fn start(
             tokio::spawn(local::run(changes, acks, handle, later, shutdown.clone()));
         }
     }
-    Ok(Started { runtime, reconcile })
+    Ok(Started {
+        runtime,
+        reconcile,
+        keeper,
+    })
 }
 
 #[cfg(test)]

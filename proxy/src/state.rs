@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use plugins::directory::{Changes, Directory, KeyId, KeySlot, NewConsumer, NewKey};
+use plugins::directory::{Changes, Directory, KeyId, NewConsumer, NewKey};
 use plugins::handler::{BuildContext, Handler};
 use prost::Message;
+use snapshot::Hash;
 use snapshot::proto::resource::Body;
 use snapshot::proto::{self, Bucket, Refusal, Resource};
 
@@ -36,6 +37,8 @@ pub(crate) struct Delta {
     pub(crate) reset_buckets: Vec<u32>,
     /// Encoded resources.
     pub(crate) upserts: Vec<Bytes>,
+    /// Key and hash of each of them; empty where they are not known yet.
+    pub(crate) known: Vec<(KeyId, Hash)>,
     pub(crate) removals: Vec<KeyId>,
 }
 
@@ -55,7 +58,7 @@ pub(crate) struct Applied {
 const MAX_REFUSALS: usize = 10_000;
 
 /// How many changes of the directory are made at once: more take more memory, fewer take longer.
-const DIRECTORY_BATCH: usize = 1 << 17;
+const DIRECTORY_BATCH: usize = 1 << 18;
 
 /// The snapshot.
 #[derive(Debug)]
@@ -73,6 +76,8 @@ pub(crate) struct State {
     conflicts: Conflicts,
     /// Keys of what is in the tables.
     names: HashMap<KeyId, Box<str>>,
+    /// What is not in the directory yet.
+    restoring: Changes,
     /// The Consumer that was named last, for credentials come in the order of their keys.
     last_consumer: (String, Option<KeyId>),
 }
@@ -107,6 +112,7 @@ impl State {
             refused: BTreeMap::new(),
             conflicts: Conflicts::new(),
             names: HashMap::new(),
+            restoring: Changes::default(),
             last_consumer: (String::new(), None),
         }
     }
@@ -163,35 +169,40 @@ impl State {
 
     /// Takes a delta in, and swaps a new runtime in where it needs one.
     pub(crate) fn apply(&mut self, delta: Delta) -> Applied {
-        let mut progress = self.take_in(delta);
+        let mut progress = Progress::default();
+        self.take_in(delta, &mut progress);
         if progress.structural {
             self.build(std::mem::take(&mut progress.leaving));
         }
         self.finish(progress)
     }
 
-    /// Takes a delta in, without a new runtime; true where it needs one ([`State::rebuild`]).
-    pub(crate) fn apply_quietly(&mut self, delta: Delta) -> bool {
-        let progress = self.take_in(delta);
-        let structural = progress.structural;
-        self.finish(progress);
-        structural
+    /// Takes a delta in that is not in force before [`State::restored`]; true where it needs a new runtime.
+    pub(crate) fn restore(&mut self, delta: Delta) -> bool {
+        let mut progress = Progress {
+            changes: std::mem::take(&mut self.restoring),
+            ..Progress::default()
+        };
+        self.take_in(delta, &mut progress);
+        self.restoring = progress.changes;
+        progress.structural
     }
 
-    /// Swaps a new runtime in.
-    pub(crate) fn rebuild(&mut self) {
+    /// Puts what was restored in force.
+    pub(crate) fn restored(&mut self) {
+        self.directory.apply(std::mem::take(&mut self.restoring));
         self.build(Vec::new());
     }
 
-    fn take_in(&mut self, delta: Delta) -> Progress {
-        let mut progress = Progress::default();
+    fn take_in(&mut self, delta: Delta, progress: &mut Progress) {
         let mut brought = HashSet::new();
         let resetting = !delta.reset_buckets.is_empty();
         for id in delta.removals {
-            self.remove(&id, &mut progress);
+            self.remove(&id, progress);
         }
         for (at, encoded) in delta.upserts.iter().enumerate() {
-            let id = self.upsert(at, encoded, &mut progress);
+            let known = delta.known.get(at).copied();
+            let id = self.upsert(at, encoded, known, progress);
             if resetting && let Some(id) = id {
                 brought.insert(id);
             }
@@ -202,12 +213,11 @@ impl State {
         for bucket in delta.reset_buckets {
             for id in self.inventory.keys(bucket) {
                 if !brought.contains(&id) {
-                    self.remove(&id, &mut progress);
+                    self.remove(&id, progress);
                 }
             }
         }
         self.version = delta.version;
-        progress
     }
 
     /// Plugins are there before Consumers refer to them, and stay until none does: this goes before [`State::finish`].
@@ -246,7 +256,13 @@ impl State {
     }
 
     /// Takes a resource in; returns its key.
-    fn upsert(&mut self, at: usize, encoded: &Bytes, progress: &mut Progress) -> Option<KeyId> {
+    fn upsert(
+        &mut self,
+        at: usize,
+        encoded: &Bytes,
+        known: Option<(KeyId, Hash)>,
+        progress: &mut Progress,
+    ) -> Option<KeyId> {
         let resource = match Resource::decode(encoded.clone()) {
             Ok(resource) => resource,
             Err(error) => {
@@ -255,8 +271,7 @@ impl State {
             }
         };
         let key = resource.key;
-        let id = KeyId::of(&key);
-        let hash = snapshot::hash_of(encoded);
+        let (id, hash) = known.unwrap_or_else(|| (KeyId::of(&key), snapshot::hash_of(encoded)));
         if self
             .inventory
             .hash(&id)
@@ -402,7 +417,7 @@ impl State {
             expires_at: credential.expires_at,
         };
         let slot = self.directory.put_key(&mut progress.changes, &new);
-        Ok(Place::Key(slot.to_bytes()))
+        Ok(Place::Key(slot))
     }
 
     fn consumer_id(&mut self, key: String) -> KeyId {
@@ -476,7 +491,7 @@ impl State {
         progress.applied.removed.push(*id);
         match place {
             Place::Consumer => progress.changes.remove_consumer(*id),
-            Place::Key(slot) => progress.changes.remove_key(*id, KeySlot::from_bytes(slot)),
+            Place::Key(slot) => progress.changes.remove_key(*id, slot),
             Place::Table => {
                 let Some(key) = self.names.remove(id) else {
                     return;
@@ -520,9 +535,7 @@ impl State {
 /// An API key that is elsewhere now, or is none any more, leaves its old place.
 fn forget_key(old: Option<Place>, new: Place, id: KeyId, changes: &mut Changes) {
     match old {
-        Some(Place::Key(slot)) if new != Place::Key(slot) => {
-            changes.remove_key(id, KeySlot::from_bytes(slot))
-        }
+        Some(Place::Key(slot)) if new != Place::Key(slot) => changes.remove_key(id, slot),
         _ => {}
     }
 }

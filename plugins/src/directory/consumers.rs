@@ -247,15 +247,17 @@ impl ConsumerShard {
     }
 
     /// A copy with changes made, all of which belong to this shard.
-    pub(super) fn changed(&self, changes: &[(KeyId, ConsumerChange)]) -> Self {
+    pub(super) fn changed<'a>(
+        &self,
+        changes: impl DoubleEndedIterator<Item = &'a (KeyId, ConsumerChange)>,
+    ) -> Self {
         // Of the changes of one Consumer the last counts.
         let mut last: Vec<(&KeyId, Option<&[u8]>)> = changes
-            .iter()
+            .rev()
             .map(|(id, change)| match change {
                 ConsumerChange::Put(NewConsumer(packed)) => (id, Some(packed.as_slice())),
                 ConsumerChange::Remove => (id, None),
             })
-            .rev()
             .collect();
         last.sort_by_key(|(id, _)| **id);
         last.dedup_by_key(|(id, _)| **id);

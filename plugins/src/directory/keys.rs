@@ -27,38 +27,40 @@ pub struct NewKey<'a> {
     pub expires_at: i64,
 }
 
-/// Where a credential is, for [`super::Changes::remove_key`]. Holds for the life of the process.
+/// In which shard a credential is, for [`super::Changes::remove_key`]. Holds for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeySlot {
-    shard: u16,
-    rank: u32,
-}
+pub struct KeySlot(u16);
 
 impl KeySlot {
-    pub(super) const fn new(hash: u64) -> Self {
-        let [a, b, c, d, e, f, ..] = hash.to_be_bytes();
-        Self {
-            shard: u16::from_be_bytes([a, b]) % 4096,
-            rank: u32::from_be_bytes([c, d, e, f]),
-        }
+    /// As a number below [`super::SHARDS`].
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// From [`KeySlot::number`].
+    #[must_use]
+    pub const fn from_number(number: u16) -> Self {
+        Self(number)
     }
 
     pub(super) fn shard(self) -> usize {
-        usize::from(self.shard)
+        usize::from(self.0)
     }
+}
 
-    /// In six bytes.
-    #[must_use]
-    pub const fn to_bytes(self) -> [u8; 6] {
-        let ([a, b], [c, d, e, f]) = (self.shard.to_be_bytes(), self.rank.to_be_bytes());
-        [a, b, c, d, e, f]
-    }
+/// Where a digest belongs: its shard, and its place among the others there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Position {
+    pub(super) slot: KeySlot,
+    rank: u32,
+}
 
-    /// From [`KeySlot::to_bytes`].
-    #[must_use]
-    pub const fn from_bytes([a, b, c, d, e, f]: [u8; 6]) -> Self {
+impl Position {
+    pub(super) const fn new(hash: u64) -> Self {
+        let [a, b, c, d, e, f, ..] = hash.to_be_bytes();
         Self {
-            shard: u16::from_be_bytes([a, b]),
+            slot: KeySlot(u16::from_be_bytes([a, b]) % 4096),
             rank: u32::from_be_bytes([c, d, e, f]),
         }
     }
@@ -95,7 +97,7 @@ pub(super) struct Entry {
     pub(super) id: [u8; 16],
     pub(super) consumer: KeyId,
     /// Of its own key.
-    tag: [u8; 8],
+    tag: u64,
     pub(super) namespace: u32,
     not_before: u32,
     expires_at: u32,
@@ -133,8 +135,16 @@ impl Entry {
 
 #[derive(Debug)]
 pub(super) enum KeyChange {
-    Put(Entry),
-    Remove(KeyId),
+    Put(Position, Entry),
+    Remove(KeySlot, u64),
+}
+
+impl KeyChange {
+    pub(super) fn shard(&self) -> usize {
+        match self {
+            Self::Put(Position { slot, .. }, _) | Self::Remove(slot, _) => slot.shard(),
+        }
+    }
 }
 
 /// Sorted by rank. Ranks stand apart, so that a search touches few lines of memory.
@@ -150,8 +160,12 @@ impl KeyShard {
     }
 
     /// All credentials with this digest.
-    pub(super) fn matches(&self, slot: KeySlot, digest: &[u8; 32]) -> impl Iterator<Item = &Entry> {
-        let rank = slot.rank;
+    pub(super) fn matches(
+        &self,
+        position: Position,
+        digest: &[u8; 32],
+    ) -> impl Iterator<Item = &Entry> {
+        let rank = position.rank;
         let range = window(self.ranks.len(), rank, |at| self.ranks.get(at).copied());
         let ranks = self.ranks.get(range.clone()).unwrap_or_default();
         let start = range.start + ranks.partition_point(|found| *found < rank);
@@ -168,42 +182,51 @@ impl KeyShard {
             .filter(|entry| constant_time::verify_slices_are_equal(&entry.digest, digest).is_ok())
     }
 
-    /// A copy with changes made, all of which belong to this shard.
-    pub(super) fn changed(&self, changes: &[(KeySlot, KeyChange)]) -> Self {
-        // Of the changes of one thing the last counts.
-        let mut last: Vec<(u32, [u8; 8], Option<Entry>)> = changes
-            .iter()
-            .map(|(slot, change)| match change {
-                KeyChange::Put(entry) => (slot.rank, entry.tag, Some(*entry)),
-                KeyChange::Remove(id) => (slot.rank, id.tag(), None),
-            })
+    /// A copy with changes made, all of which belong to this shard, in the order in which they were asked for.
+    ///
+    /// It takes exactly the memory that it needs: there are thousands of shards.
+    pub(super) fn changed<'a>(
+        &self,
+        changes: impl DoubleEndedIterator<Item = &'a KeyChange>,
+    ) -> Self {
+        // Of the changes of one credential the last counts.
+        let mut last: Vec<(u64, Option<(u32, &Entry)>)> = changes
             .rev()
+            .map(|change| match change {
+                KeyChange::Put(position, entry) => (entry.tag, Some((position.rank, entry))),
+                KeyChange::Remove(_, tag) => (*tag, None),
+            })
             .collect();
-        last.sort_by_key(|(rank, tag, _)| (*rank, *tag));
-        last.dedup_by_key(|(rank, tag, _)| (*rank, *tag));
+        last.sort_by_key(|(tag, _)| *tag);
+        last.dedup_by_key(|(tag, _)| *tag);
+        let mut new: Vec<(u32, &Entry)> = last.iter().filter_map(|(_, put)| *put).collect();
+        new.sort_by_key(|(rank, _)| *rank);
 
-        let added = last.iter().filter(|(_, _, entry)| entry.is_some()).count();
-        let mut merged: Vec<(u32, Entry)> = Vec::with_capacity(self.entries.len() + added);
-        let replaced = |rank: u32, entry: &Entry| {
-            last.binary_search_by_key(&(rank, entry.tag), |(rank, tag, _)| (*rank, *tag))
-                .is_ok()
+        let stays = |entry: &Entry| {
+            last.binary_search_by_key(&entry.tag, |(tag, _)| *tag)
+                .is_err()
         };
-        let mut new = last
-            .iter()
-            .filter_map(|(rank, _, entry)| entry.map(|entry| (*rank, entry)))
-            .peekable();
-        for (rank, entry) in self.ranks.iter().copied().zip(&self.entries) {
-            while let Some(first) = new.next_if(|(first, _)| *first <= rank) {
-                merged.push(first);
+        let staying = self.entries.iter().filter(|entry| stays(entry)).count();
+        let mut ranks = Vec::with_capacity(staying + new.len());
+        let mut entries = Vec::with_capacity(staying + new.len());
+        let mut new = new.into_iter().peekable();
+        for (rank, entry) in self.ranks.iter().zip(&self.entries) {
+            while let Some((rank, entry)) = new.next_if(|(first, _)| first <= rank) {
+                ranks.push(rank);
+                entries.push(*entry);
             }
-            if !replaced(rank, entry) {
-                merged.push((rank, *entry));
+            if stays(entry) {
+                ranks.push(*rank);
+                entries.push(*entry);
             }
         }
-        merged.extend(new);
+        for (rank, entry) in new {
+            ranks.push(rank);
+            entries.push(*entry);
+        }
         Self {
-            ranks: merged.iter().map(|(rank, _)| *rank).collect(),
-            entries: merged.into_iter().map(|(_, entry)| entry).collect(),
+            ranks: ranks.into(),
+            entries: entries.into(),
         }
     }
 }

@@ -55,10 +55,10 @@ impl KeyId {
         u32::from_be_bytes([a, b, c, d])
     }
 
-    /// Enough of it to tell credentials with one and the same API key apart.
-    pub(super) const fn tag(&self) -> [u8; 8] {
+    /// Enough of it to tell the credentials of a shard apart.
+    pub(super) const fn tag(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.rest;
-        [a, b, c, d, e, f, g, h]
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 }
 

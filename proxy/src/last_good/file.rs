@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use plugins::directory::KeyId;
 use prost::Message;
+use snapshot::Hash;
 
 use super::seal::{FileKey, MasterKey, SEAL};
 use crate::state::Delta;
@@ -33,7 +34,24 @@ pub(super) struct Frame {
     /// [`KeyId`]s, twelve bytes each.
     #[prost(bytes = "bytes", tag = "3")]
     pub(super) removals: Bytes,
+    /// Key and hash of each of `upserts`, 28 bytes each: to compute them takes longer than to read them.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) known: Bytes,
 }
+
+impl Frame {
+    /// Keys and hashes of the resources; fewer than there are resources where the frame is not what this program writes.
+    pub(super) fn known(&self) -> impl Iterator<Item = (KeyId, Hash)> {
+        let (chunks, _) = self.known.as_chunks::<KNOWN>();
+        chunks.iter().filter_map(|chunk| {
+            let (id, hash) = chunk.split_first_chunk::<12>()?;
+            Some((unpack_id(id), hash.try_into().ok()?))
+        })
+    }
+}
+
+/// Bytes of a key and a hash.
+const KNOWN: usize = 28;
 
 /// A log, open at its end.
 #[derive(Debug)]
@@ -46,20 +64,18 @@ pub(super) struct LogFile {
     pub(super) length: u64,
 }
 
-pub(super) fn pack_ids(ids: &[KeyId]) -> Bytes {
-    let mut packed = Vec::with_capacity(ids.len() * 12);
-    for id in ids {
-        packed.extend_from_slice(&id.bucket().to_be_bytes());
-        packed.extend_from_slice(id.rest());
-    }
-    packed.into()
+pub(super) fn pack_id(id: &KeyId, to: &mut Vec<u8>) {
+    to.extend_from_slice(&id.bucket().to_be_bytes());
+    to.extend_from_slice(id.rest());
+}
+
+fn unpack_id([a, b, rest @ ..]: &[u8; 12]) -> KeyId {
+    KeyId::from_parts(u16::from_be_bytes([*a, *b]), *rest)
 }
 
 pub(super) fn unpack_ids(packed: &[u8]) -> impl Iterator<Item = KeyId> {
     let (chunks, _) = packed.as_chunks::<12>();
-    chunks
-        .iter()
-        .map(|[a, b, rest @ ..]| KeyId::from_parts(u16::from_be_bytes([*a, *b]), *rest))
+    chunks.iter().map(unpack_id)
 }
 
 impl LogFile {
@@ -111,8 +127,7 @@ impl LogFile {
         };
         let (mut frames, mut length) = (0, HEADER);
         let mut good = (frames, length);
-        let end = log.frames(u64::MAX, |more, frame, bytes| {
-            Frame::decode(frame).map_err(io::Error::other)?;
+        let end = log.frames(u64::MAX, |more, _, bytes| {
             (frames, length) = (frames + 1, length + bytes);
             if !more {
                 good = (frames, length);
@@ -139,10 +154,15 @@ impl LogFile {
         self.frames(limit, |_, frame, _| {
             let frame = Frame::decode(frame).map_err(io::Error::other)?;
             let removals = unpack_ids(&frame.removals).collect();
+            let mut known: Vec<_> = frame.known().collect();
+            if known.len() != frame.upserts.len() {
+                known.clear();
+            }
             apply(Delta {
                 version: frame.version.into(),
                 reset_buckets: Vec::new(),
                 upserts: frame.upserts,
+                known,
                 removals,
             });
             Ok(())

@@ -61,6 +61,7 @@ fn delta(append: &Append) -> Delta {
         version: Arc::clone(&append.version),
         reset_buckets: vec![],
         upserts: append.upserts.clone(),
+        known: vec![],
         removals: append.removals.clone(),
     }
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use plugins::directory::KeyId;
 use prost::Message;
+use snapshot::Hash;
 
-use super::file::{FRAME, Frame, LogFile, pack_ids, unpack_ids};
+use super::file::{FRAME, Frame, LogFile, pack_id, unpack_ids};
 use super::seal::MasterKey;
 
 /// A change to be added.
@@ -158,50 +159,66 @@ impl Append {
         self.removals.len() * 12 + self.upserts.iter().map(Bytes::len).sum::<usize>()
     }
 
-    /// In parts of a good size; what is removed comes first.
+    /// In parts of a good size; what is removed comes first. In the order of the buckets, so that whoever reads many of
+    /// them goes through its own tables in order.
     fn frames(&self) -> Vec<Frame> {
+        let mut sorted: Vec<(KeyId, &Bytes)> =
+            self.upserts.iter().map(|one| (key_of(one), one)).collect();
+        sorted.sort_by_key(|(id, _)| *id);
         let mut parts = Parts::new(&self.version);
-        parts.frame.removals = pack_ids(&self.removals);
-        let mut frames: Vec<Frame> = self
-            .upserts
-            .iter()
-            .filter_map(|one| parts.add(one.clone()))
+        parts.removals = Vec::with_capacity(self.removals.len() * 12);
+        for id in &self.removals {
+            pack_id(id, &mut parts.removals);
+        }
+        let mut frames: Vec<Frame> = sorted
+            .into_iter()
+            .filter_map(|(id, one)| parts.add(one.clone(), &id, &snapshot::hash_of(one)))
             .collect();
-        frames.push(parts.frame);
+        frames.push(parts.finish());
         frames
     }
 }
 
 /// Fills frames.
 struct Parts {
-    frame: Frame,
+    version: String,
+    upserts: Vec<Bytes>,
+    known: Vec<u8>,
+    removals: Vec<u8>,
     size: usize,
 }
 
 impl Parts {
     fn new(version: &str) -> Self {
         Self {
-            frame: Frame {
-                version: version.to_owned(),
-                ..Frame::default()
-            },
+            version: version.to_owned(),
+            upserts: Vec::new(),
+            known: Vec::new(),
+            removals: Vec::new(),
             size: 0,
         }
     }
 
     /// A full frame, where one was.
-    fn add(&mut self, upsert: Bytes) -> Option<Frame> {
-        let full = (self.size > 0 && self.size + upsert.len() > FRAME).then(|| {
-            self.size = 0;
-            let next = Frame {
-                version: self.frame.version.clone(),
-                ..Frame::default()
-            };
-            std::mem::replace(&mut self.frame, next)
-        });
+    fn add(&mut self, upsert: Bytes, id: &KeyId, hash: &Hash) -> Option<Frame> {
+        let full = self.size > 0 && self.size + upsert.len() > FRAME;
+        let frame = full.then(|| self.finish());
         self.size += upsert.len();
-        self.frame.upserts.push(upsert);
-        full
+        self.upserts.push(upsert);
+        pack_id(id, &mut self.known);
+        self.known.extend_from_slice(hash);
+        frame
+    }
+
+    /// What there is, as a frame.
+    fn finish(&mut self) -> Frame {
+        self.size = 0;
+        Frame {
+            version: self.version.clone(),
+            upserts: std::mem::take(&mut self.upserts),
+            known: std::mem::take(&mut self.known).into(),
+            removals: std::mem::take(&mut self.removals).into(),
+        }
     }
 }
 
@@ -218,9 +235,9 @@ fn rewrite(old: &mut LogFile, new: &mut LogFile) -> io::Result<()> {
         for id in unpack_ids(&frame.removals) {
             places.push((id, place, false));
         }
-        for encoded in &frame.upserts {
+        for (id, _) in frame.known() {
             place = place.checked_add(1).ok_or_else(too_many)?;
-            places.push((key_of(encoded), place, true));
+            places.push((id, place, true));
         }
         place = place.checked_add(1).ok_or_else(too_many)?;
         version = frame.version;
@@ -245,10 +262,11 @@ fn rewrite(old: &mut LogFile, new: &mut LogFile) -> io::Result<()> {
     let mut writing = new.begin();
     old.frames(limit, |_, frame, _| {
         let frame = Frame::decode(frame).map_err(io::Error::other)?;
-        for encoded in frame.upserts {
+        let known: Vec<_> = frame.known().collect();
+        for (encoded, (id, hash)) in frame.upserts.into_iter().zip(&known) {
             place += 1;
             if live.next_if_eq(&place).is_some()
-                && let Some(full) = parts.add(encoded)
+                && let Some(full) = parts.add(encoded, id, hash)
             {
                 writing.add(&full, true)?;
             }
@@ -256,7 +274,7 @@ fn rewrite(old: &mut LogFile, new: &mut LogFile) -> io::Result<()> {
         place += 1;
         Ok(())
     })?;
-    writing.add(&parts.frame, false)?;
+    writing.add(&parts.finish(), false)?;
     writing.commit();
     Ok(())
 }

@@ -203,6 +203,7 @@ impl Pending {
             version: part.version.into(),
             reset_buckets,
             upserts,
+            known: Vec::new(),
             removals,
         })
     }

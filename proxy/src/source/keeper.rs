@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use snapshot::proto::{Ack, Bucket, Refusal};
@@ -40,6 +41,8 @@ pub(super) struct Held {
 pub(super) struct Keeper {
     pub(super) state: State,
     pub(super) last_good: Option<LastGood>,
+    /// Whether what the last-good file holds counts.
+    pub(super) restores: bool,
     pub(super) metrics: Arc<Metrics>,
     pub(super) status: Arc<Status>,
     pub(super) reconciles: mpsc::Sender<Reconcile>,
@@ -76,16 +79,16 @@ impl KeeperHandle {
 }
 
 impl Keeper {
-    pub(super) fn start(self) -> Result<KeeperHandle, Error> {
+    pub(super) fn start(self) -> Result<(KeeperHandle, JoinHandle<()>), Error> {
         let (sender, asks) = channel();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || self.run(&asks))
             .map_err(|source| Error::Start {
                 what: "starting the thread that takes snapshots in".to_owned(),
                 source,
             })?;
-        Ok(KeeperHandle(sender))
+        Ok((KeeperHandle(sender), thread))
     }
 
     fn run(mut self, asks: &Receiver<Ask>) {
@@ -113,8 +116,11 @@ impl Keeper {
                     let _gone = done.send(self.apply(delta, manifests));
                 }
                 Err(RecvTimeoutError::Timeout) => self.retry_ports(),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
+        }
+        if let Some(last_good) = self.last_good {
+            last_good.close();
         }
     }
 
@@ -123,19 +129,20 @@ impl Keeper {
         let Some(last_good) = &mut self.last_good else {
             return;
         };
+        if !self.restores {
+            return last_good.begin_anew();
+        }
         let started = std::time::Instant::now();
         let state = &mut self.state;
         let (mut deltas, mut rebuilt) = (0_usize, false);
         last_good.load(|delta| {
             deltas += 1;
-            rebuilt |= state.apply_quietly(delta);
+            rebuilt |= state.restore(delta);
         });
         if deltas == 0 {
             return;
         }
-        if rebuilt {
-            self.state.rebuild();
-        }
+        self.state.restored();
         let (resources, took) = (self.state.len(), started.elapsed());
         tracing::info!(resources, ?took, version = %self.state.version(), "restored the last good snapshot");
         self.settle(

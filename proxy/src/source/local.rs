@@ -29,14 +29,18 @@ pub(super) async fn run(
                     version: Arc::clone(&version),
                     reset_buckets: Vec::new(),
                     upserts: diff.upserts.into_values().map(|entry| entry.encoded).collect(),
+                    known: Vec::new(),
                     removals: diff.removals.iter().map(|key| KeyId::of(key)).collect(),
                 };
                 keeper.apply(delta, manifests).await
             }
         };
         let Some(ack) = ack else { return };
-        if acks.send(ack).await.is_err() {
-            tracing::debug!("nobody waits for acknowledgements any more");
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            sent = acks.send(ack) => if sent.is_err() {
+                tracing::debug!("nobody waits for acknowledgements any more");
+            }
         }
     }
 }

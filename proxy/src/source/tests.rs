@@ -153,12 +153,6 @@ struct Proxy {
     stop: CancellationToken,
 }
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
 impl Proxy {
     fn start(options: &Options, source: Source) -> Self {
         let (metrics, status, stop) = (
@@ -186,6 +180,13 @@ impl Proxy {
         )
         .unwrap();
         runtime
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        tokio::task::spawn_blocking(move || self.started.close())
+            .await
+            .unwrap();
     }
 
     fn knows(&self, api_key: &str) -> bool {
@@ -390,19 +391,8 @@ async fn the_last_good_snapshot_is_in_force_before_anybody_answers() {
         })
         .await;
     stream.ack().await;
-    // On disk a moment after it was acknowledged.
-    let saved = folder.path().join("last-good.log");
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    let mut sizes = (0, 0);
-    while sizes.1 == 0 || sizes.0 != sizes.1 {
-        assert!(tokio::time::Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        sizes = (
-            sizes.1,
-            std::fs::metadata(&saved).map_or(0, |file| file.len()),
-        );
-    }
-    drop((proxy, stream, streams));
+    drop((stream, streams));
+    proxy.close().await;
 
     // Nobody listens there any more.
     let gone = TcpListener::bind("127.0.0.1:0")
@@ -454,8 +444,9 @@ async fn local_changes_are_acknowledged_in_order() {
     let (ack_sender, mut acks) = mpsc::channel(4);
     let folder = tempfile::tempdir().unwrap();
     let state_dir = format!("--state-dir={}", folder.path().display());
+    let options = options(&[&state_dir]);
     let mut proxy = Proxy::start(
-        &options(&[&state_dir]),
+        &options,
         Source::Local {
             changes,
             acks: ack_sender,
@@ -483,8 +474,24 @@ async fn local_changes_are_acknowledged_in_order() {
     proxy.reconcile(&[]).await;
     assert_eq!(acks.recv().await.unwrap().version, "v3");
     assert!(!proxy.knows("two"));
-    assert!(
-        !folder.path().join("last-good.log").exists(),
-        "what is here already is not kept twice"
-    );
+    let last = resources("last");
+    sender
+        .send(change("v4", Set::default().diff(&last)))
+        .await
+        .unwrap();
+    proxy.reconcile(&[]).await;
+    acks.recv().await.unwrap();
+    proxy.close().await;
+
+    // A proxy of its own may go on from there.
+    let gone = controller("http://127.0.0.1:9".to_owned());
+    let mut proxy = Proxy::start(&options, Source::Controller(gone));
+    proxy.reconcile(&[]).await;
+    assert!(proxy.knows("last"));
+    // But here nothing counts but what the control plane says now.
+    proxy.close().await;
+    let (_changes, changes) = mpsc::channel(4);
+    let (acks, _acks) = mpsc::channel(4);
+    let proxy = Proxy::start(&options, Source::Local { changes, acks });
+    assert!(!proxy.knows("last") && !proxy.status.is_ready());
 }

@@ -1,6 +1,6 @@
 //! Which resources this proxy holds: for each the short form of its key and the hash of its content, and no more.
 
-use plugins::directory::KeyId;
+use plugins::directory::{KeyId, KeySlot};
 use snapshot::proto::Bucket;
 use snapshot::{BUCKETS, Hash};
 
@@ -11,16 +11,42 @@ pub(super) enum Place {
     Table,
     /// A Consumer in the directory.
     Consumer,
-    /// An API key in the directory, at this slot.
-    Key([u8; 6]),
+    /// An API key in the directory.
+    Key(KeySlot),
 }
 
-/// One resource.
+/// One resource, in few bytes: there may be millions.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     rest: [u8; 10],
     hash: Hash,
-    place: Place,
+    place: [u8; 2],
+}
+
+const TABLE: u16 = u16::MAX;
+const CONSUMER: u16 = u16::MAX - 1;
+
+impl Entry {
+    fn new(key: &KeyId, hash: Hash, place: Place) -> Self {
+        let place = match place {
+            Place::Table => TABLE,
+            Place::Consumer => CONSUMER,
+            Place::Key(slot) => slot.number(),
+        };
+        Self {
+            rest: *key.rest(),
+            hash,
+            place: place.to_be_bytes(),
+        }
+    }
+
+    fn place(&self) -> Place {
+        match u16::from_be_bytes(self.place) {
+            TABLE => Place::Table,
+            CONSUMER => Place::Consumer,
+            number => Place::Key(KeySlot::from_number(number)),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -56,18 +82,16 @@ impl Inventory {
             .entries
             .binary_search_by_key(key.rest(), |entry| entry.rest)
             .ok()?;
-        held.entries.get(at).map(|entry| (entry.hash, entry.place))
+        held.entries
+            .get(at)
+            .map(|entry| (entry.hash, entry.place()))
     }
 
     /// Holds a resource; returns where what it replaces was.
     pub(super) fn put(&mut self, key: &KeyId, hash: Hash, place: Place) -> Option<Place> {
         let held = self.0.get_mut(usize::from(key.bucket()))?;
         held.toggle(&hash);
-        let new = Entry {
-            rest: *key.rest(),
-            hash,
-            place,
-        };
+        let new = Entry::new(key, hash, place);
         match held
             .entries
             .binary_search_by_key(key.rest(), |entry| entry.rest)
@@ -75,7 +99,7 @@ impl Inventory {
             Ok(at) => {
                 let old = std::mem::replace(held.entries.get_mut(at)?, new);
                 held.toggle(&old.hash);
-                Some(old.place)
+                Some(old.place())
             }
             Err(at) => {
                 if held.entries.len() == held.entries.capacity() {
@@ -97,7 +121,7 @@ impl Inventory {
             .ok()?;
         let old = held.entries.remove(at);
         held.toggle(&old.hash);
-        Some(old.place)
+        Some(old.place())
     }
 
     /// The keys in a bucket.
@@ -166,6 +190,6 @@ mod tests {
 
     #[test]
     fn a_place_is_small() {
-        assert!(size_of::<super::Entry>() <= 33);
+        assert!(size_of::<super::Entry>() == 28);
     }
 }

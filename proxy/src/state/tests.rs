@@ -56,6 +56,7 @@ impl Rig {
                 .into_values()
                 .map(|entry| entry.encoded)
                 .collect(),
+            known: vec![],
             removals: diff.removals.iter().map(|key| KeyId::of(key)).collect(),
         });
         assert_eq!(
@@ -339,6 +340,7 @@ fn reset_buckets_leave_what_the_delta_brings_and_nothing_else() {
         version: "r".into(),
         reset_buckets: (0..snapshot::BUCKETS).collect(),
         upserts: vec![all],
+        known: vec![],
         removals: vec![],
     });
     assert_eq!(

@@ -136,6 +136,7 @@ fn what_cannot_be_decoded_does_not_stop_the_rest() {
         version: "1".into(),
         reset_buckets: vec![9_999_999],
         upserts: vec![Bytes::from_static(b"\xff\xff"), good, nothing],
+        known: vec![],
         removals: vec![KeyId::of("never there")],
     });
     assert!(rig.state.runtime().load().ports.contains_key(&8000));
