@@ -38,12 +38,17 @@ pids=("$gateway" "$application")
 ready() {
   [[ $(curl --silent --output /dev/null --max-time 1 --write-out '%{http_code}' http://127.0.0.1:8100/readyz) == 200 ]]
 }
-until ready; do
+alive() {
   for pid in "${pids[@]}"; do
     kill -0 "$pid" 2> /dev/null || { echo "run.sh: the quickstart needs the ports 8000, 8100 and 9000 of this machine" >&2; exit 1; }
   done
+}
+until ready; do
+  alive
   sleep 0.1
 done
+# Whoever answered may have been another one.
+alive
 
 cat << TRY
 

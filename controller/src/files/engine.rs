@@ -79,9 +79,12 @@ impl Engine {
             return refresh;
         }
         let update = self.compile(changes.apply, &changes.delete, &mut refresh.trouble);
-        let there = self.collection.state_keys();
-        self.state
-            .sweep(|key| there.contains(key), Timestamp::now());
+        if self.count == 0 {
+            let there = self.collection.state_keys();
+            self.state
+                .sweep(|key| there.contains(key), Timestamp::now());
+        }
+        self.state.gone(&changes.delete, Timestamp::now());
         keep_trouble(&mut refresh.trouble, self.state.save());
         self.report(&update);
         let manifests: Arc<str> = self.collection.digest(&self.scanner).into();

@@ -118,7 +118,7 @@ impl State {
         seen.first
     }
 
-    /// Notes which objects are not there any more, and forgets those that have been away for long.
+    /// At the start: notes which objects are not there any more, and forgets those that have been away for long.
     pub(super) fn sweep(&mut self, there: impl Fn(&str) -> bool, now: Timestamp) {
         let Self { seen, changed, .. } = self;
         seen.retain(|key, seen| {
@@ -133,6 +133,16 @@ impl State {
             *changed |= !keep;
             keep
         });
+    }
+
+    /// Notes that objects are not there any more.
+    pub(super) fn gone(&mut self, objects: &[ObjectRef], now: Timestamp) {
+        for object in objects {
+            if let Some(seen) = self.seen.get_mut(&key(object)) {
+                seen.gone.get_or_insert(now);
+                self.changed = true;
+            }
+        }
     }
 
     /// Writes what changed.
@@ -329,7 +339,7 @@ mod tests {
         drop(state);
         let mut state = State::open(&path).unwrap();
         assert_eq!(state.first_seen(&credential("key"), at(200)), at(100));
-        state.sweep(|_| false, at(300));
+        state.gone(&[credential("key"), credential("unknown")], at(300));
         state.save().unwrap();
         drop(state);
         let mut state = State::open(&path).unwrap();
