@@ -214,6 +214,10 @@ async fn an_upstream_that_breaks_rules_harms_nobody_else() {
     for (bytes, status) in [
         ("nonsense\r\n\r\n", 502),
         (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+            502,
+        ),
+        (
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
             502,
         ),
@@ -287,6 +291,10 @@ async fn an_idle_connection_that_was_closed_costs_no_request() {
         .await;
     assert_eq!(answer.status, 502, "a POST is not sent twice");
     assert_eq!(backstage.requests().len(), 4);
+    let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    assert_eq!(client.ask(get).await.status, 200);
+    let answer = client.ask(get.replace("GET", "DELETE")).await;
+    assert_eq!(answer.status, 502, "nor a DELETE, though it has no body");
 }
 
 #[tokio::test]

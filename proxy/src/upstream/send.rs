@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use snapshot::proto::upstream::Scheme;
@@ -275,6 +275,11 @@ async fn send(
         .for_response(waits, sender.try_send_request(request))
         .await
     {
+        // Two ways to tell the length: nobody knows where the response ends.
+        Ok(Ok(response)) if has_two_lengths(response.headers()) => Err(Lost {
+            failure: Failure::BadResponse,
+            request: None,
+        }),
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut error)) => {
             let request = error.take_message();
@@ -288,6 +293,10 @@ async fn send(
             request: None,
         }),
     }
+}
+
+fn has_two_lengths(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
 }
 
 /// A second copy of a request that may be sent twice.
@@ -312,16 +321,12 @@ fn finish(
     home: Rc<Home>,
     active: Active,
 ) -> (Response<Incoming>, Lease) {
-    let headers = response.headers();
-    // Two ways to tell the length: nobody knows where the next response would begin.
-    let ambiguous = headers.contains_key(TRANSFER_ENCODING)
-        && headers.contains_key(http::header::CONTENT_LENGTH);
-    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let spent = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let lease = Lease {
         sender: Some(sender),
         home,
         _active: active,
-        spent: ambiguous || switched,
+        spent,
     };
     (response, lease)
 }
