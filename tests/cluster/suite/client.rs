@@ -49,7 +49,7 @@ pub(crate) async fn ask(
                 status,
                 text: text.clone(),
             })
-            .ok_or(format!("no answer: {text:?}"))
+            .ok_or_else(|| format!("no answer: {text:?}"))
     };
     tokio::time::timeout(Duration::from_secs(5), asking)
         .await
