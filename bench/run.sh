@@ -24,9 +24,10 @@ fi
 exec 9> "$work/lock"
 flock 9
 
-cargo build --quiet --release --manifest-path "$here/../Cargo.toml" -p hyper-floor
-target=$(cargo metadata --manifest-path "$here/../Cargo.toml" --format-version 1 --no-deps |
-  sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+cd "$here/.." # the toolchain is the repository's
+cargo build --quiet --release -p hyper-floor
+target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+cd "$work"
 FLOOR=$target/release/hyper-floor
 . "$here/peers.sh"
 

@@ -365,7 +365,24 @@ pub(crate) fn decode<T: DeserializeOwned>(at: &str, value: Value) -> Result<T, M
         };
         Misfit {
             field,
-            message: error.into_inner().to_string(),
+            message: without_value(&error.into_inner().to_string()),
         }
     })
+}
+
+/// What serde says of a misfit, without the value that does not fit: it may be a secret in the wrong place.
+fn without_value(message: &str) -> String {
+    let Some((what, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    if what.contains(" field `") {
+        return message.to_owned();
+    }
+    let kind = what.split(['"', '`']).next().unwrap_or_default().trim_end();
+    let expected = if expected.starts_with("struct ") {
+        "an object"
+    } else {
+        expected
+    };
+    format!("{kind}, expected {expected}")
 }

@@ -11,6 +11,7 @@ use plugins::handler::{Caller, Exchange, Verdict};
 use tokio::time::Instant;
 
 use crate::body::{Body, RequestBody};
+use crate::http::path;
 use crate::http::request_id::RequestId;
 use crate::http::{Admitted, admit, asker, remove_named, request_id};
 use crate::listen::Conn;
@@ -145,7 +146,7 @@ impl Passage<'_> {
         if conn.worker.log.is_off() {
             return;
         }
-        self.record.details = Some(Details {
+        self.record.details = Some(Box::new(Details {
             method: head.method.clone(),
             version: head.version,
             target: head.uri.path_and_query().cloned(),
@@ -157,7 +158,7 @@ impl Passage<'_> {
             user_agent: head.headers.get(USER_AGENT).cloned(),
             port: conn.peer.port,
             tls: conn.peer.tls,
-        });
+        }));
     }
 
     fn route(&self, head: &request::Parts, admitted: &Admitted) -> Result<Route, Failure> {
@@ -178,6 +179,19 @@ impl Passage<'_> {
                 headers: &head.headers,
             };
             let found = port.find(&request).ok_or(Failure::NoRoute)?;
+            // An upstream may drop the parameters of a path's segments. What it would then serve must be what was matched:
+            // else "/private;x" would be a way around whatever protects "/private".
+            if let Some(path) = path::without_parameters(request.path)
+                && let Some(other) = port.find(&runtime::Request {
+                    path: &path,
+                    ..request
+                })
+                && !Arc::ptr_eq(other.rule, found.rule)
+            {
+                return Err(Failure::BadRequest(
+                    "the path's parameters make it ambiguous",
+                ));
+            }
             Ok(Route {
                 rule: Arc::clone(found.rule),
                 prefix_len: found.prefix_len,
@@ -242,15 +256,6 @@ impl Passage<'_> {
         body: &mut RequestBody,
     ) -> Result<Caller, Failure> {
         let mut caller = Caller::default();
-        if chain.plugins.is_empty() {
-            // No plugin says which of them counts, and upstreams differ.
-            let several = Failure::BadRequest("more than one Authorization");
-            return if admitted.several_authorizations {
-                Err(several)
-            } else {
-                Ok(caller)
-            };
-        }
         let mut own: Option<Vec<Option<Arc<ChainPlugin>>>> = None;
         for plugin in &chain.plugins {
             if plugin.kind.is_some_and(|kind| !kind.authenticates()) {
@@ -268,6 +273,10 @@ impl Passage<'_> {
         }
         self.record.anonymous = caller.anonymous;
         self.record.consumer.clone_from(&caller.consumer);
+        // No plugin says which of them counts, and upstreams differ.
+        if admitted.several_authorizations {
+            return Err(Failure::BadRequest("more than one Authorization"));
+        }
         Ok(caller)
     }
 

@@ -53,3 +53,14 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -
     })
     .await;
 }
+
+/// Waits until the clock shows another second: ages of objects are told apart by whole seconds.
+///
+/// # Panics
+/// When the clock stands before 1970.
+pub async fn another_second() {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    tokio::time::sleep(Duration::from_millis(1010 - u64::from(now.subsec_millis()))).await;
+}

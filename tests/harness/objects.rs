@@ -15,13 +15,6 @@ pub fn within_namespace(mut object: Value, namespace: &str) -> Value {
     object
 }
 
-/// The same object, created at that instant (RFC 3339).
-#[must_use]
-pub fn created(mut object: Value, at: &str) -> Value {
-    object["metadata"]["creationTimestamp"] = at.into();
-    object
-}
-
 /// The `GatewayClass` "postern".
 #[must_use]
 pub fn gateway_class() -> Value {

@@ -186,7 +186,7 @@ fn problems_of_credentials() {
         (
             "{consumerRef: {name: alice}, keyAuth: {secretRef: {name: 5, key: a}}}",
             "Accepted",
-            "False/Invalid: spec.keyAuth.secretRef.name: invalid type: integer `5`, expected a string",
+            "False/Invalid: spec.keyAuth.secretRef.name: invalid type: integer, expected a string",
         ),
         (
             "{consumerRef: {name: alice}, keyAuth: {secretRef: {name: keys, key: empty}}}",

@@ -213,6 +213,27 @@ fn end_segment(out: &mut Vec<u8>, start: &mut usize, last: bool) -> Result<(), B
     Ok(())
 }
 
+/// The path as upstreams read it that know parameters of segments (`/a;x=1/b` is `/a/b`); `None` where nobody could.
+/// It takes a canonical path.
+pub(crate) fn without_parameters(path: &str) -> Option<String> {
+    memchr::memchr2(b';', b'%', path.as_bytes())?;
+    // Some upstreams decode before they look for parameters.
+    if !path.contains(';') && !path.contains("%3B") {
+        return None;
+    }
+    let mut plain = String::with_capacity(path.len());
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let name = segment.split(';').next().unwrap_or_default();
+        let name = name.split("%3B").next().unwrap_or_default();
+        if !name.is_empty() || segments.peek().is_none() {
+            plain.push('/');
+            plain.push_str(name);
+        }
+    }
+    Some(plain)
+}
+
 fn hex(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -322,6 +343,23 @@ mod tests {
             ("/.;/admin", BadPath::DotParameters),
         ] {
             assert_eq!(canonical(path), Err(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_segments_can_be_left_out() {
+        for (path, plain) in [
+            ("/a/b", None),
+            ("/a%20b", None),
+            ("/a;x/b", Some("/a/b")),
+            ("/a;x=1;y/b;z", Some("/a/b")),
+            ("/;/private", Some("/private")),
+            ("/;a=b/;/private", Some("/private")),
+            ("/private%3Bx/y", Some("/private/y")),
+            ("/a/;x", Some("/a/")),
+            ("/;", Some("/")),
+        ] {
+            assert_eq!(without_parameters(path).as_deref(), plain, "{path}");
         }
     }
 

@@ -169,12 +169,14 @@ async fn deeply_nested_json_and_many_fields_do_no_harm() {
     let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let wrapped = format!("{{\"x\":{nested},\"apikey\":\"secret-1\"}}");
     let many = "a=1&".repeat(100_000) + "b=2";
-    for (kind, body) in [
-        ("application/json", nested.as_str()),
-        ("application/json", &wrapped),
-        (FORM, &many),
-    ] {
-        assert_eq!(post(&rig, kind, body).await.status, 401);
-    }
+    assert_eq!(post(&rig, "application/json", &nested).await.status, 401);
+    assert_eq!(
+        post(&rig, FORM, &many).await.status,
+        400,
+        "too many to look at"
+    );
+    // Found behind it or not: nothing breaks.
+    let status = post(&rig, "application/json", &wrapped).await.status;
+    assert!(matches!(status, 200 | 401), "{status}");
     assert_eq!(post(&rig, FORM, "apikey=secret-1").await.status, 200);
 }

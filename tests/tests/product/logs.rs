@@ -189,39 +189,14 @@ async fn lines_cannot_be_forged() {
 async fn no_secret_is_ever_written_down() {
     let rig = rig(&[]).await;
     // The harness's own copy of the manifests is the only place for these.
-    let mut more = key_of(
-        "alice",
-        "bad-ref",
-        "canary-key-in-bad-ref",
-        &json!({"expiresAt": "nonsense"}),
-    );
-    more.extend(key_of(
-        "nobody",
-        "orphan",
-        "canary-key-of-nobody",
-        &json!({}),
-    ));
-    more.push(plugin(
-        "broken",
-        &[to_route("o")],
-        "keyAuth",
-        &json!({"realm": 7, "keyNames": "canary-in-config"}),
-    ));
-    more.push(object(
-        "v1",
-        "Secret",
-        "odd",
-        &json!({"canary-in-odd-secret": 1}),
-    ));
-    more.extend(service("extra", 9));
-    rig.folder.put("more.yaml", &more);
+    rig.folder.put("more.yaml", &wrong_objects());
     rig.folder.write("broken.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {key: canary-in-broken-file\n");
     rig.postern
         .log_line("the broken file", |l| l.contains("broken.yaml"))
         .await;
-    rig.postern
-        .log_line("the orphan", |l| l.contains("orphan"))
-        .await;
+    for name in ["orphan", "misplaced", "plain-hash", "inline", "listed"] {
+        rig.postern.log_line(name, |l| l.contains(name)).await;
+    }
     let mut connection = rig.connect().await;
     for bytes in [
         get("k.test", "/?apikey=canary-key-in-secret", &[]),
@@ -266,6 +241,49 @@ async fn no_secret_is_ever_written_down() {
         })
         .await;
     assert_silent(rig).await;
+}
+
+/// Objects with secrets that cannot be taken.
+fn wrong_objects() -> Vec<Value> {
+    let mut more = key_of(
+        "alice",
+        "bad-ref",
+        "canary-key-in-bad-ref",
+        &json!({"expiresAt": "nonsense"}),
+    );
+    more.extend(key_of(
+        "nobody",
+        "orphan",
+        "canary-key-of-nobody",
+        &json!({}),
+    ));
+    more.push(plugin(
+        "broken",
+        &[to_route("o")],
+        "keyAuth",
+        &json!({"realm": 7, "keyNames": "not a list"}),
+    ));
+    // Keys where no key belongs, as people put them there by mistake.
+    for (name, key_auth) in [
+        (
+            "misplaced",
+            json!({"secretRef": "canary-instead-of-a-reference"}),
+        ),
+        ("plain-hash", json!({"hash": "canary-instead-of-a-digest"})),
+        ("inline", json!({"key": "canary-in-a-field-of-its-own"})),
+        ("listed", json!(["canary-in-a-list"])),
+    ] {
+        let spec = json!({"consumerRef": {"name": "alice"}, "keyAuth": key_auth});
+        more.push(object("postern.dev/v1alpha1", "Credential", name, &spec));
+    }
+    more.push(object(
+        "v1",
+        "Secret",
+        "odd",
+        &json!({"canary-in-odd-secret": 1}),
+    ));
+    more.extend(service("extra", 9));
+    more
 }
 
 /// Nothing that the process wrote anywhere has a canary in it.

@@ -50,7 +50,12 @@ fn lenient(target: &str) -> String {
             name => segments.push(name),
         }
     }
-    format!("/{}", segments.join("/"))
+    let last = if text.ends_with('/') && !segments.is_empty() {
+        "/"
+    } else {
+        ""
+    };
+    format!("/{}{last}", segments.join("/"))
 }
 
 fn is_protected(path: &str) -> bool {

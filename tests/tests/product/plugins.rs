@@ -1,8 +1,8 @@
 //! `AuthPlugin`s: where they attach, which of several counts, and that one that cannot be understood closes its routes.
 
 use harness::objects::{
-    consumer, consumer_with_key, created, gateway, gateway_class, http_listener, key_auth, key_of,
-    object, plugin, prefix, route, route_with, to_consumer, to_core, to_route,
+    consumer, consumer_with_key, gateway, gateway_class, http_listener, key_auth, key_of, object,
+    plugin, prefix, route, route_with, to_consumer, to_core, to_route,
 };
 use harness::raw::{Connection, get};
 use harness::{Answer, Rig};
@@ -40,31 +40,23 @@ async fn the_narrowest_scope_wins() {
         scope("rule", at("HTTPRoute", "r", Some("named"))),
     ];
     let base = [route_with("r", &["s.test"], &rules)];
-    let mut rig = Rig::with(base.iter().cloned().chain(plugins.iter().cloned())).await;
-    assert_eq!(
-        realm(&rig.get("s.test", "/rule").await),
-        "Key realm=\"rule\""
-    );
-    for want in ["route", "service", "listener", "gateway", "class"] {
+    let with = |plugins: &[Value]| {
+        base.iter()
+            .cloned()
+            .chain(plugins.to_vec())
+            .collect::<Vec<_>>()
+    };
+    let mut rig = Rig::with(with(&plugins)).await;
+    for want in ["rule", "route", "service", "listener", "gateway", "class"] {
+        let challenge = format!("Key realm=\"{want}\"");
+        assert_eq!(realm(&rig.get("s.test", "/rule").await), challenge);
+        // The rule's own plugin is for that rule only.
+        if want != "rule" {
+            assert_eq!(realm(&rig.get("s.test", "/").await), challenge);
+        }
         plugins.pop();
-        if want == "route" {
-            plugins.push(scope("route", to_route("r")));
-        }
-        rig.replace(base.iter().cloned().chain(plugins.iter().cloned()))
-            .await;
-        if want == "route" {
-            assert_eq!(
-                realm(&rig.get("s.test", "/rule").await),
-                "Key realm=\"route\""
-            );
-            continue;
-        }
-        assert_eq!(
-            realm(&rig.get("s.test", "/").await),
-            format!("Key realm=\"{want}\"")
-        );
+        rig.replace(with(&plugins)).await;
     }
-    rig.replace(base).await;
     assert_eq!(rig.get("s.test", "/").await.status, 200);
 }
 
@@ -98,23 +90,30 @@ async fn a_listener_keeps_its_plugins_to_itself() {
 
 #[tokio::test]
 async fn of_two_at_one_scope_the_older_counts_and_the_newer_is_refused() {
-    let with_realm =
-        |name: &str, at: &str| created(key_auth(name, "r", &json!({"realm": name})), at);
-    let objects = [
+    let with_realm = |name: &str| key_auth(name, "r", &json!({"realm": name}));
+    let mut rig = Rig::with([route("r", "s.test", "echo"), with_realm("z-older")]).await;
+    let both = [
         route("r", "s.test", "echo"),
-        with_realm("a-newer", "2025-01-01T00:00:00Z"),
-        with_realm("z-older", "2024-01-01T00:00:00Z"),
+        with_realm("a-newer"),
+        with_realm("z-older"),
     ];
-    let rig = Rig::with(objects).await;
+    harness::another_second().await;
+    rig.replace(both).await;
     assert_eq!(
         realm(&rig.get("s.test", "/").await),
         "Key realm=\"z-older\""
     );
     rig.postern
         .log_line("the conflict", |l| {
-            l.contains("a-newer") && l.contains("Conflicted")
+            l.contains("a-newer") && l.contains("z-older")
         })
         .await;
+    rig.replace([route("r", "s.test", "echo"), with_realm("a-newer")])
+        .await;
+    assert_eq!(
+        realm(&rig.get("s.test", "/").await),
+        "Key realm=\"a-newer\""
+    );
 }
 
 #[tokio::test]

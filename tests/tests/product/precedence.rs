@@ -1,8 +1,6 @@
 //! The table does not depend on the order in which objects come.
 
-use harness::objects::{
-    backend, consumer_with_key, created, key_auth, prefix, route_with, service,
-};
+use harness::objects::{backend, consumer_with_key, key_auth, prefix, route_with, service};
 use harness::raw::request;
 use harness::{Rig, Upstream};
 use serde_json::{Value, json};
@@ -31,24 +29,26 @@ async fn any_order_of_the_objects_gives_the_same_answers() {
     let exact = json!({"matches": [{"path": {"type": "Exact", "value": "/x"}}], "backendRefs": [backend("b")]});
     let put = json!({"matches": [{"method": "PUT"}], "backendRefs": [backend("c")]});
     objects.extend([
-        created(
-            route_with("z", &["o.test"], &json!([prefix("/x", "a"), put])),
-            "2024-01-01T00:00:00Z",
-        ),
-        created(
-            route_with(
-                "m",
-                &["o.test", "*.o.test"],
-                &json!([prefix("/x", "d"), exact]),
-            ),
-            "2025-01-01T00:00:00Z",
+        route_with("z", &["o.test"], &json!([prefix("/x", "a"), put])),
+        route_with(
+            "m",
+            &["o.test", "*.o.test"],
+            &json!([prefix("/x", "d"), exact]),
         ),
         route_with("all", &[], &json!([prefix("/", "d")])),
         route_with("also", &[], &json!([prefix("/", "c")])),
         key_auth("key-z", "z", &json!({})),
         key_auth("key-m", "m", &json!({"realm": "m"})),
     ]);
-    let mut rig = Rig::with([]).await;
+    // The route "z" is the oldest.
+    let mut rig = Rig::with(
+        objects
+            .iter()
+            .filter(|o| o["metadata"]["name"] == "z")
+            .cloned(),
+    )
+    .await;
+    harness::another_second().await;
     let mut first: Option<Vec<String>> = None;
     for round in 0..8 {
         rig.replace(shuffled(&objects, round)).await;

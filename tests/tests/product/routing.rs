@@ -1,7 +1,7 @@
 //! `HTTPRoute`: what matches, which match wins, where it goes, and what is changed on the way.
 
 use harness::objects::{
-    backend, created, http_listener, object, prefix, route, route_with, service, service_of,
+    backend, http_listener, object, prefix, route, route_with, service, service_of,
 };
 use harness::raw::{get, request};
 use harness::{Rig, Upstream};
@@ -174,24 +174,20 @@ async fn header_and_query_values_may_be_regular_expressions_for_the_whole_value(
 }
 
 #[tokio::test]
-async fn of_two_equal_matches_the_older_route_wins() {
+async fn of_two_equal_matches_the_older_route_wins_then_the_first_by_name() {
     let (_ups, objects) = upstreams(&["older", "newer"]).await;
-    let mut older = created(route("z-older", "t.test", "older"), "2024-01-01T00:00:00Z");
-    let mut newer = created(route("a-newer", "t.test", "newer"), "2025-01-01T00:00:00Z");
-    let mut rig = Rig::with(
-        objects
-            .iter()
-            .cloned()
-            .chain([newer.clone(), older.clone()]),
-    )
-    .await;
+    let older = route("z-older", "t.test", "older");
+    let newer = route("a-newer", "t.test", "newer");
+    let with = |routes: &[&Value]| {
+        let routes = routes.iter().map(|r| (*r).clone());
+        objects.iter().cloned().chain(routes).collect::<Vec<_>>()
+    };
+    let mut rig = Rig::with(with(&[&older])).await;
+    harness::another_second().await;
+    rig.replace(with(&[&newer, &older])).await;
     assert_eq!(by(&rig.get("t.test", "/").await), "200 older");
-    // Of the same age: the first by name.
-    for route in [&mut older, &mut newer] {
-        route["metadata"]["creationTimestamp"] = "2024-01-01T00:00:00Z".into();
-    }
-    rig.replace(objects.iter().cloned().chain([older, newer]))
-        .await;
+    // Both are seen at once.
+    let rig = Rig::with(with(&[&older, &newer])).await;
     assert_eq!(by(&rig.get("t.test", "/").await), "200 newer");
 }
 
