@@ -58,10 +58,14 @@ pub(crate) struct RequestBody {
 enum Source {
     Empty,
     Client(Incoming),
-    Held {
-        data: Bytes,
-        trailers: Option<HeaderMap>,
-    },
+    Held(Box<Held>),
+}
+
+/// Rare and large: behind a pointer, because bodies are moved often.
+#[derive(Debug)]
+struct Held {
+    data: Bytes,
+    trailers: Option<HeaderMap>,
 }
 
 impl RequestBody {
@@ -177,11 +181,11 @@ impl HttpBody for RequestBody {
         match &mut self.source {
             Source::Empty => Poll::Ready(None),
             Source::Client(_) => self.poll_client(cx),
-            Source::Held { data, trailers } => {
-                let frame = if data.is_empty() {
-                    trailers.take().map(Frame::trailers)
+            Source::Held(held) => {
+                let frame = if held.data.is_empty() {
+                    held.trailers.take().map(Frame::trailers)
                 } else {
-                    Some(Frame::data(std::mem::take(data)))
+                    Some(Frame::data(std::mem::take(&mut held.data)))
                 };
                 if frame.is_none() {
                     self.finish();
@@ -195,7 +199,7 @@ impl HttpBody for RequestBody {
         match &self.source {
             Source::Empty => true,
             Source::Client(incoming) => incoming.is_end_stream(),
-            Source::Held { data, trailers } => data.is_empty() && trailers.is_none(),
+            Source::Held(held) => held.data.is_empty() && held.trailers.is_none(),
         }
     }
 
@@ -203,18 +207,18 @@ impl HttpBody for RequestBody {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Client(incoming) => incoming.size_hint(),
-            Source::Held {
-                data,
-                trailers: None,
-            } => SizeHint::with_exact(data.len() as u64),
-            Source::Held { .. } => SizeHint::default(),
+            Source::Held(held) if held.trailers.is_none() => {
+                SizeHint::with_exact(held.data.len() as u64)
+            }
+            Source::Held(_) => SizeHint::default(),
         }
     }
 }
 
 impl plugins::handler::RequestBody for RequestBody {
     async fn buffer(&mut self, limit: usize) -> Result<Bytes, BodyError> {
-        if let Source::Held { data, .. } = &self.source {
+        if let Source::Held(held) = &self.source {
+            let data = &held.data;
             return if data.len() > limit {
                 Err(BodyError::TooLong)
             } else {
@@ -234,18 +238,20 @@ impl plugins::handler::RequestBody for RequestBody {
             }
         }
         let data = held.freeze();
-        self.source = Source::Held {
+        let held = Held {
             data: data.clone(),
             trailers: last,
         };
+        self.source = Source::Held(Box::new(held));
         Ok(data)
     }
 
     fn replace(&mut self, body: Bytes) {
-        self.source = Source::Held {
+        let held = Held {
             data: body,
             trailers: None,
         };
+        self.source = Source::Held(Box::new(held));
     }
 }
 

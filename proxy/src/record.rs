@@ -44,7 +44,7 @@ pub(crate) struct Record {
     /// Whether the response ended before it was complete.
     pub(crate) aborted: bool,
     /// What only the access log needs.
-    pub(crate) details: Option<Details>,
+    pub(crate) details: Option<Box<Details>>,
 }
 
 /// What only the access log needs.

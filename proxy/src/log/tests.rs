@@ -11,7 +11,7 @@ use crate::record::Details;
 fn record(details: Option<Details>) -> Record {
     Record {
         started: Instant::now(),
-        details,
+        details: details.map(Box::new),
         status: StatusCode::OK,
         sent: 12,
         ..Record::begin()

@@ -8,3 +8,15 @@ mod lifecycle;
 mod support;
 mod tls;
 mod tunnel;
+
+/// What is moved with every request stays small: a larger one is a larger copy at each hand-over.
+#[test]
+fn what_every_request_moves_is_small() {
+    use crate::body::{Body, RequestBody};
+    fn future<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+    assert!(future(crate::pipeline::serve) <= 5 << 10);
+    assert!(size_of::<RequestBody>() <= 80);
+    assert!(size_of::<Body>() <= 120);
+}
