@@ -25,7 +25,12 @@ pub struct Options {
     /// Networks that are never called for discovery, key sets and tokens; `none` for no limit
     ///
     /// The default keeps the metadata services of clouds out of reach. Upstreams of routes are not affected.
-    #[arg(long, env = "POSTERN_OUTBOUND_DENY", value_name = "CIDR,…", default_value = "169.254.0.0/16,fe80::/10")]
+    #[arg(
+        long,
+        env = "POSTERN_OUTBOUND_DENY",
+        value_name = "CIDR,…",
+        default_value = "169.254.0.0/16,fe80::/10"
+    )]
     pub outbound_deny: Networks,
 
     /// Where tokens and sessions are kept: memory: or file:PATH
@@ -53,7 +58,12 @@ pub struct Options {
     pub state_key_file: Option<PathBuf>,
 
     /// Where one JSON line per request goes: stdout, off, or a file that is appended to
-    #[arg(long, env = "POSTERN_ACCESS_LOG", value_name = "stdout|off|PATH", default_value = "stdout")]
+    #[arg(
+        long,
+        env = "POSTERN_ACCESS_LOG",
+        value_name = "stdout|off|PATH",
+        default_value = "stdout"
+    )]
     pub access_log: AccessLog,
 
     /// How long running requests may take after SIGTERM before their connections are closed: "30s", "500ms", "2m"
@@ -65,7 +75,12 @@ pub struct Options {
     pub status_address: SocketAddr,
 
     /// IP address on which listeners are opened
-    #[arg(long, env = "POSTERN_BIND", value_name = "IP", default_value = "0.0.0.0")]
+    #[arg(
+        long,
+        env = "POSTERN_BIND",
+        value_name = "IP",
+        default_value = "0.0.0.0"
+    )]
     pub bind: std::net::IpAddr,
 
     /// After SIGTERM: how long listeners stay open while readiness is already false
@@ -80,7 +95,8 @@ pub struct Options {
 }
 
 /// Where `/readyz` answers when nobody says otherwise.
-pub const STATUS_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8100));
+pub const STATUS_ADDRESS: SocketAddr =
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8100));
 
 /// Where the snapshot comes from.
 #[derive(Debug)]
@@ -132,9 +148,15 @@ impl FromStr for Networks {
             part.parse::<IpNet>()
                 .or_else(|_| part.parse::<std::net::IpAddr>().map(IpNet::from))
                 .map(|network| network.trunc())
-                .map_err(|_| format!("{part:?} is neither a network (10.0.0.0/8) nor an address (192.0.2.1)"))
+                .map_err(|_| {
+                    format!("{part:?} is neither a network (10.0.0.0/8) nor an address (192.0.2.1)")
+                })
         };
-        text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(Self)
+        text.split(',')
+            .map(str::trim)
+            .map(network)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -154,9 +176,9 @@ impl FromStr for Store {
         match text.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
-            Some((scheme, _)) => {
-                Err(format!("this version has no store of the kind {scheme:?}; it has memory: and file:PATH"))
-            }
+            Some((scheme, _)) => Err(format!(
+                "this version has no store of the kind {scheme:?}; it has memory: and file:PATH"
+            )),
             None => Err("not a URL; this version has memory: and file:PATH".to_owned()),
         }
     }
@@ -191,9 +213,12 @@ impl FromStr for AccessLog {
 /// # Errors
 /// Anything else, with what would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
-    let wrong = || format!("{text:?} is not a duration; write \"500ms\", \"30s\", \"2m\" or \"1h\"");
+    let wrong =
+        || format!("{text:?} is not a duration; write \"500ms\", \"30s\", \"2m\" or \"1h\"");
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let milliseconds = match unit.trim() {
         "ms" => Some(1),
@@ -202,7 +227,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "h" => Some(3_600_000),
         _ => None,
     };
-    milliseconds.and_then(|unit| number.checked_mul(unit)).map(Duration::from_millis).ok_or_else(wrong)
+    milliseconds
+        .and_then(|unit| number.checked_mul(unit))
+        .map(Duration::from_millis)
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -212,9 +240,17 @@ mod tests {
     #[test]
     fn networks_are_truncated_and_addresses_are_networks_of_one() {
         let read: Networks = "10.1.2.3/8, ::1".parse().unwrap();
-        assert_eq!(read.0, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+        assert_eq!(
+            read.0,
+            ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
+        );
         assert_eq!("none".parse(), Ok(Networks::default()));
-        assert!("10.0.0.0/8,nonsense".parse::<Networks>().unwrap_err().contains("\"nonsense\""));
+        assert!(
+            "10.0.0.0/8,nonsense"
+                .parse::<Networks>()
+                .unwrap_err()
+                .contains("\"nonsense\"")
+        );
     }
 
     #[test]
@@ -222,7 +258,14 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "s", "1y", "-1s", "99999999999999999999h", "18446744073709551615h"] {
+        for wrong in [
+            "",
+            "s",
+            "1y",
+            "-1s",
+            "99999999999999999999h",
+            "18446744073709551615h",
+        ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
@@ -231,7 +274,12 @@ mod tests {
     fn a_store_that_is_not_there_is_named() {
         assert_eq!("memory:".parse(), Ok(Store::Memory));
         assert_eq!("file:/x".parse(), Ok(Store::File("/x".into())));
-        assert!("redis://h".parse::<Store>().unwrap_err().contains("memory: and file:PATH"));
+        assert!(
+            "redis://h"
+                .parse::<Store>()
+                .unwrap_err()
+                .contains("memory: and file:PATH")
+        );
         assert!("file:".parse::<Store>().is_err());
     }
 }

@@ -54,7 +54,10 @@ impl Entry {
     #[must_use]
     pub fn new(resource: &Resource) -> Self {
         let encoded = Bytes::from(resource.encode_to_vec());
-        Self { hash: hash_of(&encoded), encoded }
+        Self {
+            hash: hash_of(&encoded),
+            encoded,
+        }
     }
 }
 
@@ -96,7 +99,9 @@ impl Set {
     /// Puts a resource under a key; true where that changed something.
     pub fn insert(&mut self, key: impl Into<Arc<str>>, entry: Entry) -> bool {
         let hash = entry.hash;
-        self.entries.insert(key.into(), entry).is_none_or(|old| old.hash != hash)
+        self.entries
+            .insert(key.into(), entry)
+            .is_none_or(|old| old.hash != hash)
     }
 
     /// Removes a key; true where it was there.
@@ -128,9 +133,15 @@ impl Set {
     }
 
     /// All whose key begins with `prefix` ("Route/").
-    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Arc<str>, &'a Entry)> {
+    pub fn with_prefix<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Entry)> {
         self.entries
-            .range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded))
+            .range::<str, _>((
+                std::ops::Bound::Included(prefix),
+                std::ops::Bound::Unbounded,
+            ))
             .take_while(move |(key, _)| key.starts_with(prefix))
     }
 
@@ -143,7 +154,12 @@ impl Set {
             .filter(|(key, entry)| self.get(key).is_none_or(|old| old.hash != entry.hash))
             .map(|(key, entry)| (Arc::clone(key), entry.clone()))
             .collect();
-        let removals = self.entries.keys().filter(|key| new.get(key).is_none()).cloned().collect();
+        let removals = self
+            .entries
+            .keys()
+            .filter(|key| new.get(key).is_none())
+            .cloned()
+            .collect();
         Diff { upserts, removals }
     }
 
@@ -168,7 +184,10 @@ impl Set {
             }
         }
         sums.into_iter()
-            .map(|(index, digest)| Bucket { index, digest: Bytes::copy_from_slice(&digest) })
+            .map(|(index, digest)| Bucket {
+                index,
+                digest: Bytes::copy_from_slice(&digest),
+            })
             .collect()
     }
 }
@@ -182,7 +201,10 @@ mod tests {
     fn entry(id: &str) -> Entry {
         Entry::new(&Resource {
             key: String::new(),
-            body: Some(Body::Consumer(Consumer { id: id.into(), ..Consumer::default() })),
+            body: Some(Body::Consumer(Consumer {
+                id: id.into(),
+                ..Consumer::default()
+            })),
         })
     }
 
@@ -208,7 +230,9 @@ mod tests {
 
     #[test]
     fn secrets_are_not_printed() {
-        let secret = crate::proto::Secret { value: Bytes::from_static(b"hunter2") };
+        let secret = crate::proto::Secret {
+            value: Bytes::from_static(b"hunter2"),
+        };
         assert!(!format!("{secret:?}").contains("hunter2"));
     }
 }

@@ -36,13 +36,19 @@ struct Floor {
 impl Floor {
     /// `Some(None)`: no check wanted. `Some(Some(name))`: who calls. `None`: refused.
     fn check(&self, request: &Request<Incoming>) -> Option<Option<HeaderValue>> {
-        let Some(keys) = &self.keys else { return Some(None) };
+        let Some(keys) = &self.keys else {
+            return Some(None);
+        };
         let key = request.headers().get("apikey")?;
-        Some(Some(HeaderValue::from_str(keys.get(&hash(key.as_bytes())?)?).ok()?))
+        Some(Some(
+            HeaderValue::from_str(keys.get(&hash(key.as_bytes())?)?).ok()?,
+        ))
     }
 
     async fn serve(&self, mut request: Request<Incoming>) -> Response<Body> {
-        let Some(who) = self.check(&request) else { return empty(StatusCode::UNAUTHORIZED) };
+        let Some(who) = self.check(&request) else {
+            return empty(StatusCode::UNAUTHORIZED);
+        };
         request.headers_mut().remove(CONNECTION);
         if let Some(who) = who {
             request.headers_mut().insert(X_CONSUMER, who);
@@ -62,7 +68,9 @@ impl Floor {
 
     async fn connection(&self) -> Result<client::SendRequest<Incoming>, Box<dyn Error>> {
         loop {
-            let Some(mut kept) = self.idle.borrow_mut().pop() else { break };
+            let Some(mut kept) = self.idle.borrow_mut().pop() else {
+                break;
+            };
             if kept.ready().await.is_ok() {
                 return Ok(kept);
             }
@@ -88,7 +96,9 @@ fn empty(status: StatusCode) -> Response<Body> {
 fn read_keys(path: &str) -> Result<Keys, Box<dyn Error>> {
     let text = std::fs::read_to_string(path)?;
     let lines = text.lines().filter_map(|line| line.split_once(' '));
-    Ok(lines.filter_map(|(key, consumer)| Some((hash(key.as_bytes())?, consumer.into()))).collect())
+    Ok(lines
+        .filter_map(|(key, consumer)| Some((hash(key.as_bytes())?, consumer.into())))
+        .collect())
 }
 
 async fn listen(listener: TcpListener, floor: Rc<Floor>) -> std::io::Result<()> {
@@ -101,7 +111,9 @@ async fn listen(listener: TcpListener, floor: Rc<Floor>) -> std::io::Result<()> 
                 let floor = Rc::clone(&floor);
                 async move { Ok::<_, std::convert::Infallible>(floor.serve(request).await) }
             });
-            server::Builder::new().serve_connection(TokioIo::new(stream), service).await
+            server::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await
         });
     }
 }
@@ -112,8 +124,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: hyper-floor LISTEN UPSTREAM [KEYS]".into());
     };
     let keys = arguments.next().map(|path| read_keys(&path)).transpose()?;
-    let floor = Rc::new(Floor { upstream, keys, idle: RefCell::default() });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let floor = Rc::new(Floor {
+        upstream,
+        keys,
+        idle: RefCell::default(),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     let all = async { listen(TcpListener::bind(&address).await?, floor).await };
     Ok(runtime.block_on(tokio::task::LocalSet::new().run_until(all))?)
 }
