@@ -21,7 +21,7 @@ pub use keys::{CredentialId, KeySlot, NewKey};
 pub use names::{KeyId, Namespaces};
 
 use consumers::{ConsumerChange, ConsumerShard};
-use keys::{KeyChange, KeyShard, Position};
+use keys::{KeyChange, KeyShard, Position, Times};
 use names::Interner;
 
 /// How many shards each table has; as many as a snapshot has buckets.
@@ -141,7 +141,7 @@ impl Directory {
             .matches(position, digest)
             .filter(|entry| namespaces.contains(entry.namespace))
         {
-            if !entry.in_force(now) {
+            if !shard.in_force(entry, now) {
                 out_of_time = true;
             } else if found.replace(entry).is_some() {
                 return KeyLookup::Ambiguous;
@@ -182,7 +182,9 @@ impl Directory {
         let position = self.position(&key.digest);
         let namespace = self.namespaces.lock().id(key.namespace);
         let entry = keys::Entry::new(key, namespace);
-        changes.keys.push(KeyChange::Put(position, entry));
+        changes
+            .keys
+            .push(KeyChange::Put(position, entry, Times::new(key)));
         position.slot
     }
 

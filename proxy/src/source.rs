@@ -90,6 +90,7 @@ pub(crate) fn start(
         dns_upstreams,
         later: later_sender,
         failed_ports: BTreeMap::new(),
+        unsettled: 0,
     };
     let (handle, keeper) = keeper.start()?;
     tokio::spawn(dns::follow(dns_watch, shutdown.clone()));

@@ -58,7 +58,7 @@ pub(crate) struct Applied {
 const MAX_REFUSALS: usize = 10_000;
 
 /// How many changes of the directory are made at once: more take more memory, fewer take longer.
-const DIRECTORY_BATCH: usize = 1 << 18;
+const DIRECTORY_BATCH: usize = 1 << 16;
 
 /// The snapshot.
 #[derive(Debug)]
@@ -191,6 +191,7 @@ impl State {
     /// Puts what was restored in force.
     pub(crate) fn restored(&mut self) {
         self.directory.apply(std::mem::take(&mut self.restoring));
+        self.inventory.shrink();
         self.build(Vec::new());
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::keys::CredentialId;
-use super::names::KeyId;
+use super::names::{KeyId, rank_of};
 use super::window;
 
 /// Length of a UUID in text.
@@ -16,7 +16,7 @@ const UUID_TEXT: usize = uuid::fmt::Hyphenated::LENGTH;
 const GROUP_SEPARATOR: &str = ", ";
 
 /// A Consumer to be put into the directory, packed: flags, then the parts that they name. An id that is a UUID takes its
-/// 16 bytes, every other part its length in two bytes and its text.
+/// 16 bytes, every other part its length and its text.
 pub struct NewConsumer(Vec<u8>);
 
 const UUID_ID: u8 = 1;
@@ -84,6 +84,9 @@ impl NewConsumer {
     }
 }
 
+/// Says that a length follows in two bytes.
+const LONG: u8 = u8::MAX;
+
 fn in_header(name: &str, text: &str) -> Result<(), String> {
     if text.chars().any(char::is_control) {
         return Err(format!(
@@ -96,7 +99,14 @@ fn in_header(name: &str, text: &str) -> Result<(), String> {
 fn push(packed: &mut Vec<u8>, name: &str, text: &str) -> Result<(), String> {
     let length = u16::try_from(text.len())
         .map_err(|_| format!("{name}: must not be longer than 65535 bytes"))?;
-    packed.extend_from_slice(&length.to_be_bytes());
+    // One byte says most lengths.
+    match u8::try_from(length) {
+        Ok(short) if short < LONG => packed.push(short),
+        _ => {
+            packed.push(LONG);
+            packed.extend_from_slice(&length.to_be_bytes());
+        }
+    }
     packed.extend_from_slice(text.as_bytes());
     Ok(())
 }
@@ -214,10 +224,13 @@ pub(super) enum ConsumerChange {
     Remove,
 }
 
+/// What tells the keys of a shard apart.
+type Rest = [u8; 10];
+
 /// Sorted by key.
 #[derive(Debug, Default)]
 pub(super) struct ConsumerShard {
-    keys: Box<[KeyId]>,
+    keys: Box<[Rest]>,
     /// Where each one's packed bytes end.
     ends: Box<[u32]>,
     packed: Box<[u8]>,
@@ -231,10 +244,10 @@ impl ConsumerShard {
     /// The Consumer under a key, with the identifier of the credential that led to it.
     pub(super) fn find(&self, key: &KeyId, credential: Option<&[u8; 16]>) -> Option<ConsumerRef> {
         let range = window(self.keys.len(), key.rank(), |at| {
-            self.keys.get(at).map(KeyId::rank)
+            self.keys.get(at).map(rank_of)
         });
         let start = range.start;
-        let at = start + self.keys.get(range)?.binary_search(key).ok()?;
+        let at = start + self.keys.get(range)?.binary_search(key.rest()).ok()?;
         unpack(self.packed_at(at)?, credential)
     }
 
@@ -252,17 +265,17 @@ impl ConsumerShard {
         changes: impl DoubleEndedIterator<Item = &'a (KeyId, ConsumerChange)>,
     ) -> Self {
         // Of the changes of one Consumer the last counts.
-        let mut last: Vec<(&KeyId, Option<&[u8]>)> = changes
+        let mut last: Vec<(&Rest, Option<&[u8]>)> = changes
             .rev()
             .map(|(id, change)| match change {
-                ConsumerChange::Put(NewConsumer(packed)) => (id, Some(packed.as_slice())),
-                ConsumerChange::Remove => (id, None),
+                ConsumerChange::Put(NewConsumer(packed)) => (id.rest(), Some(packed.as_slice())),
+                ConsumerChange::Remove => (id.rest(), None),
             })
             .collect();
         last.sort_by_key(|(id, _)| **id);
         last.dedup_by_key(|(id, _)| **id);
 
-        let mut merged: Vec<(&KeyId, &[u8])> = Vec::with_capacity(self.keys.len() + last.len());
+        let mut merged: Vec<(&Rest, &[u8])> = Vec::with_capacity(self.keys.len() + last.len());
         let mut new = last.iter().peekable();
         for (at, key) in self.keys.iter().enumerate() {
             let mut replaced = false;
@@ -345,8 +358,14 @@ fn unpack(packed: &[u8], credential: Option<&[u8; 16]>) -> Option<ConsumerRef> {
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, after) = rest.split_first_chunk::<2>()?;
-    let (part, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let (length, after) = match rest.split_first()? {
+        (&LONG, after) => {
+            let (length, after) = after.split_first_chunk::<2>()?;
+            (u16::from_be_bytes(*length), after)
+        }
+        (short, after) => (u16::from(*short), after),
+    };
+    let (part, after) = after.split_at_checked(usize::from(length))?;
     *rest = after;
     Some(part)
 }

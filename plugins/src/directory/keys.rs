@@ -90,15 +90,29 @@ impl fmt::Debug for CredentialId {
     }
 }
 
+type Digest = [u8; 20];
+
+fn shorten(digest: &[u8; 32]) -> Digest {
+    digest.first_chunk().copied().unwrap_or_default()
+}
+
 /// One API key. Kept small: there may be a million.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
-    digest: [u8; 32],
+    /// The first 160 bits of it: to find another key with the same ones is no nearer than to guess a key.
+    digest: Digest,
     pub(super) id: [u8; 16],
     pub(super) consumer: KeyId,
     /// Of its own key.
-    tag: u64,
+    tag: [u8; 8],
     pub(super) namespace: u32,
+    /// One more than the place of its bounds in the shard's list; 0: it has none.
+    times: u32,
+}
+
+/// From when, and until when; 0: no bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Times {
     not_before: u32,
     expires_at: u32,
 }
@@ -113,11 +127,23 @@ impl fmt::Debug for Entry {
 impl Entry {
     pub(super) fn new(key: &NewKey<'_>, namespace: u32) -> Self {
         Self {
-            digest: key.digest,
+            digest: shorten(&key.digest),
             id: key.id.into_bytes(),
             consumer: key.consumer,
-            tag: key.key.tag(),
+            tag: key.key.tag().to_be_bytes(),
             namespace,
+            times: 0,
+        }
+    }
+
+    const fn tag(&self) -> u64 {
+        u64::from_be_bytes(self.tag)
+    }
+}
+
+impl Times {
+    pub(super) fn new(key: &NewKey<'_>) -> Self {
+        Self {
             not_before: u32::try_from(key.not_before.max(0)).unwrap_or(u32::MAX),
             expires_at: match key.expires_at {
                 0 => 0,
@@ -127,7 +153,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn in_force(&self, now: i64) -> bool {
+    fn hold(self, now: i64) -> bool {
         now >= i64::from(self.not_before)
             && (self.expires_at == 0 || now < i64::from(self.expires_at))
     }
@@ -135,14 +161,14 @@ impl Entry {
 
 #[derive(Debug)]
 pub(super) enum KeyChange {
-    Put(Position, Entry),
+    Put(Position, Entry, Times),
     Remove(KeySlot, u64),
 }
 
 impl KeyChange {
     pub(super) fn shard(&self) -> usize {
         match self {
-            Self::Put(Position { slot, .. }, _) | Self::Remove(slot, _) => slot.shard(),
+            Self::Put(Position { slot, .. }, ..) | Self::Remove(slot, _) => slot.shard(),
         }
     }
 }
@@ -152,11 +178,24 @@ impl KeyChange {
 pub(super) struct KeyShard {
     ranks: Box<[u32]>,
     entries: Box<[Entry]>,
+    /// Of the few credentials that have bounds.
+    times: Box<[Times]>,
 }
 
 impl KeyShard {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether a credential of this shard is in force.
+    pub(super) fn in_force(&self, entry: &Entry, now: i64) -> bool {
+        self.times(entry).hold(now)
+    }
+
+    fn times(&self, entry: &Entry) -> Times {
+        let place = usize::try_from(entry.times).unwrap_or(usize::MAX);
+        let times = place.checked_sub(1).and_then(|at| self.times.get(at));
+        times.copied().unwrap_or_default()
     }
 
     /// All credentials with this digest.
@@ -166,6 +205,7 @@ impl KeyShard {
         digest: &[u8; 32],
     ) -> impl Iterator<Item = &Entry> {
         let rank = position.rank;
+        let digest = shorten(digest);
         let range = window(self.ranks.len(), rank, |at| self.ranks.get(at).copied());
         let ranks = self.ranks.get(range.clone()).unwrap_or_default();
         let start = range.start + ranks.partition_point(|found| *found < rank);
@@ -179,7 +219,9 @@ impl KeyShard {
             .skip(start)
             .zip(equal)
             .map(|(entry, _)| entry)
-            .filter(|entry| constant_time::verify_slices_are_equal(&entry.digest, digest).is_ok())
+            .filter(move |entry| {
+                constant_time::verify_slices_are_equal(&entry.digest, &digest).is_ok()
+            })
     }
 
     /// A copy with changes made, all of which belong to this shard, in the order in which they were asked for.
@@ -190,43 +232,72 @@ impl KeyShard {
         changes: impl DoubleEndedIterator<Item = &'a KeyChange>,
     ) -> Self {
         // Of the changes of one credential the last counts.
-        let mut last: Vec<(u64, Option<(u32, &Entry)>)> = changes
+        let mut last: Vec<(u64, Option<Put<'_>>)> = changes
             .rev()
             .map(|change| match change {
-                KeyChange::Put(position, entry) => (entry.tag, Some((position.rank, entry))),
+                KeyChange::Put(at, entry, times) => (entry.tag(), Some((at.rank, entry, *times))),
                 KeyChange::Remove(_, tag) => (*tag, None),
             })
             .collect();
         last.sort_by_key(|(tag, _)| *tag);
         last.dedup_by_key(|(tag, _)| *tag);
-        let mut new: Vec<(u32, &Entry)> = last.iter().filter_map(|(_, put)| *put).collect();
-        new.sort_by_key(|(rank, _)| *rank);
+        let mut new: Vec<Put<'_>> = last.iter().filter_map(|(_, put)| *put).collect();
+        new.sort_by_key(|(rank, ..)| *rank);
 
         let stays = |entry: &Entry| {
-            last.binary_search_by_key(&entry.tag, |(tag, _)| *tag)
+            last.binary_search_by_key(&entry.tag(), |(tag, _)| *tag)
                 .is_err()
         };
         let staying = self.entries.iter().filter(|entry| stays(entry)).count();
-        let mut ranks = Vec::with_capacity(staying + new.len());
-        let mut entries = Vec::with_capacity(staying + new.len());
+        let mut merged = Merged::with_capacity(staying + new.len());
         let mut new = new.into_iter().peekable();
         for (rank, entry) in self.ranks.iter().zip(&self.entries) {
-            while let Some((rank, entry)) = new.next_if(|(first, _)| first <= rank) {
-                ranks.push(rank);
-                entries.push(*entry);
+            while let Some(put) = new.next_if(|(first, ..)| first <= rank) {
+                merged.push(put);
             }
             if stays(entry) {
-                ranks.push(*rank);
-                entries.push(*entry);
+                merged.push((*rank, entry, self.times(entry)));
             }
         }
-        for (rank, entry) in new {
-            ranks.push(rank);
-            entries.push(*entry);
-        }
+        new.for_each(|put| merged.push(put));
         Self {
-            ranks: ranks.into(),
-            entries: entries.into(),
+            ranks: merged.ranks.into(),
+            entries: merged.entries.into(),
+            times: merged.times.into(),
         }
+    }
+}
+
+/// Rank, credential, bounds.
+type Put<'a> = (u32, &'a Entry, Times);
+
+/// A shard that is being put together.
+struct Merged {
+    ranks: Vec<u32>,
+    entries: Vec<Entry>,
+    times: Vec<Times>,
+}
+
+impl Merged {
+    fn with_capacity(capacity: usize) -> Self {
+        Self {
+            ranks: Vec::with_capacity(capacity),
+            entries: Vec::with_capacity(capacity),
+            times: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, (rank, entry, times): Put<'_>) {
+        let mut place = 0;
+        if times != Times::default() {
+            self.times.push(times);
+            // A shard has far fewer than 2^32; were there more, the last bounds would hold for the rest.
+            place = u32::try_from(self.times.len()).unwrap_or(u32::MAX);
+        }
+        self.ranks.push(rank);
+        self.entries.push(Entry {
+            times: place,
+            ..*entry
+        });
     }
 }

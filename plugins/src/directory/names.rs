@@ -49,10 +49,8 @@ impl KeyId {
         usize::from(self.bucket) % SHARDS
     }
 
-    /// Rises with the order of keys within a shard, and is evenly spread.
     pub(super) const fn rank(&self) -> u32 {
-        let [a, b, c, d, ..] = self.rest;
-        u32::from_be_bytes([a, b, c, d])
+        rank_of(&self.rest)
     }
 
     /// Enough of it to tell the credentials of a shard apart.
@@ -60,6 +58,12 @@ impl KeyId {
         let [a, b, c, d, e, f, g, h, ..] = self.rest;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
+}
+
+/// Rises with the order of keys within a shard, and is evenly spread.
+pub(super) const fn rank_of(rest: &[u8; 10]) -> u32 {
+    let [a, b, c, d, ..] = *rest;
+    u32::from_be_bytes([a, b, c, d])
 }
 
 /// A set of namespaces whose credentials a plugin honours. Made by [`super::Directory::namespaces`].

@@ -120,6 +120,28 @@ fn an_id_keeps_its_spelling() {
 }
 
 #[test]
+fn long_parts_are_kept_whole() {
+    let directory = Directory::default();
+    for length in [0, 1, 254, 255, 256, 65_535] {
+        let mut changes = Changes::default();
+        let (name, custom) = ("n".repeat(length), "c".repeat(length));
+        let packed = NewConsumer::new("id", &name, &custom, &[], &[]).unwrap();
+        changes.put_consumer(KeyId::of("c"), packed);
+        directory.apply(changes);
+        let found = directory.consumer(&KeyId::of("c")).unwrap();
+        assert_eq!(
+            (found.username(), found.custom_id().unwrap_or_default()),
+            (&*name, &*custom)
+        );
+    }
+}
+
+#[test]
+fn a_credential_takes_little_memory() {
+    assert_eq!(size_of::<keys::Entry>(), 64);
+}
+
+#[test]
 fn what_cannot_stand_in_a_header_is_refused() {
     assert!(
         NewConsumer::new("1", "a\r\nb", "", &[], &[])
@@ -169,6 +191,44 @@ fn time_bounds_count_at_the_look_up() {
         );
         assert!(in_force || matches!(found, KeyLookup::OutOfTime));
     }
+}
+
+#[test]
+fn bounds_stay_with_their_credentials_when_others_come_and_go() {
+    let directory = Directory::default();
+    let (mut changes, mut slots) = (Changes::default(), Vec::new());
+    let name = |at: i64| format!("k{at}");
+    for at in 0..20_000 {
+        let (name, expires_at) = (name(at), if at % 3 == 0 { 0 } else { at + 1 });
+        let slot = directory.put_key(
+            &mut changes,
+            &NewKey {
+                expires_at,
+                ..key(&name, "n", &name, "c")
+            },
+        );
+        slots.push(slot);
+        if at % 5_000 == 0 {
+            directory.apply(std::mem::take(&mut changes));
+        }
+    }
+    for at in (0..20_000).step_by(2) {
+        let id = KeyId::of(&format!("Credential/n/{}", name(at)));
+        changes.remove_key(id, slots[usize::try_from(at).unwrap()]);
+    }
+    changes.put_consumer(KeyId::of("Consumer/n/c"), consumer("c", "", &[], &[]));
+    directory.apply(changes);
+    for at in (1..20_000).step_by(97).filter(|at| at % 2 == 1) {
+        for (now, in_force) in [(at, true), (at + 1, at % 3 == 0)] {
+            let found = look_up(&directory, &name(at), &["n"], now);
+            assert_eq!(
+                matches!(found, KeyLookup::Found { .. }),
+                in_force,
+                "{at} at {now}: {found:?}"
+            );
+        }
+    }
+    assert_eq!(directory.len(), (10_000, 1));
 }
 
 #[test]

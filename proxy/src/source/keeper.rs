@@ -19,6 +19,12 @@ use crate::state::{Applied, Delta, DnsUpstream, State};
 /// After this, ports that could not be opened are tried again.
 const RETRY_PORTS: Duration = Duration::from_secs(2);
 
+/// Between such attempts, see [`Keeper::unsettled`].
+const SETTLING: Duration = Duration::from_millis(300);
+
+/// Of so many resources a change is large.
+const LARGE: usize = 10_000;
+
 /// What sources ask of the keeper.
 #[derive(Debug)]
 enum Ask {
@@ -50,6 +56,8 @@ pub(super) struct Keeper {
     /// Acknowledgements that nobody waits for: what was refused has changed.
     pub(super) later: mpsc::UnboundedSender<Ack>,
     pub(super) failed_ports: BTreeMap<u16, String>,
+    /// How many more times to ask the allocator to give memory back: a large change leaves much of it behind.
+    pub(super) unsettled: u8,
 }
 
 /// How sources reach the keeper. When the last one is gone, the thread ends.
@@ -94,7 +102,9 @@ impl Keeper {
     fn run(mut self, asks: &Receiver<Ask>) {
         self.restore();
         loop {
-            let next = if self.failed_ports.is_empty() {
+            let next = if self.unsettled > 0 {
+                asks.recv_timeout(SETTLING)
+            } else if self.failed_ports.is_empty() {
                 asks.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 asks.recv_timeout(RETRY_PORTS)
@@ -114,6 +124,11 @@ impl Keeper {
                     done,
                 }) => {
                     let _gone = done.send(self.apply(delta, manifests));
+                }
+                Err(RecvTimeoutError::Timeout) if self.unsettled > 0 => {
+                    self.unsettled -= 1;
+                    // The allocator gives back what was freed a while ago when something else is freed.
+                    drop(std::hint::black_box(Vec::<u8>::with_capacity(8 << 20)));
                 }
                 Err(RecvTimeoutError::Timeout) => self.retry_ports(),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -144,6 +159,7 @@ impl Keeper {
         }
         self.state.restored();
         let (resources, took) = (self.state.len(), started.elapsed());
+        self.unsettled = if resources > LARGE { 3 } else { 0 };
         tracing::info!(resources, ?took, version = %self.state.version(), "restored the last good snapshot");
         self.settle(
             &Applied {
@@ -160,6 +176,9 @@ impl Keeper {
         } else {
             Vec::new()
         };
+        if delta.upserts.len() + delta.removals.len() > LARGE {
+            self.unsettled = 3;
+        }
         let applied = self.state.apply(delta);
         self.settle(&applied, manifests);
         if let Some(last_good) = &self.last_good {

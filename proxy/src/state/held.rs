@@ -138,6 +138,13 @@ impl Inventory {
             .collect()
     }
 
+    /// Gives back what was reserved for more.
+    pub(super) fn shrink(&mut self) {
+        for held in &mut self.0 {
+            held.entries.shrink_to_fit();
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.iter().map(|held| held.entries.len()).sum()
     }
