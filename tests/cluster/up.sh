@@ -21,6 +21,10 @@ cd "$(dirname "$0")"
 ../setup/packages.sh
 ./build.sh > /dev/null
 
+if [ -e "$KUBELAB_STATE/pid" ] && [ "$(cat "/proc/$(< "$KUBELAB_STATE/pid")/comm" 2> /dev/null)" = unshare ]; then
+  echo "up.sh: a cluster runs already with its state in $KUBELAB_STATE: end it with down.sh first" >&2
+  exit 1
+fi
 exec 9> /tmp/kubelab.lock
 if ! flock --nonblock 9; then
   echo "up.sh: another cluster runs on this machine: waiting for it to end" >&2

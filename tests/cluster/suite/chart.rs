@@ -220,7 +220,7 @@ async fn every_variable_it_sets_is_a_flag_of_the_program() {
             .filter_map(|variable| variable["name"].as_str())
         {
             assert!(
-                help.contains(&format!("[env: {name}=")),
+                help.contains(&format!("[env: {name}]")),
                 "`postern {command}` has no flag for {name}"
             );
         }

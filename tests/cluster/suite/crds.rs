@@ -76,7 +76,7 @@ async fn kubectl_explains_fields_and_knows_short_names() {
     for (field, says) in [
         ("authplugin.spec.keyAuth.keyNames", "<[]string>"),
         ("authplugin.spec.targetRefs", "<[]Object>"),
-        ("credential.spec.ttl", "seconds"),
+        ("credential.spec.ttl", "Seconds from the object's creation"),
         ("pcon.spec.groups", "acl"),
         ("pcred.spec.keyAuth.secretRef", "Secret"),
         ("pauth.spec.keyAuth.hideCredentials", "<boolean>"),
