@@ -375,7 +375,8 @@ fn without_value(message: &str) -> String {
     let Some((what, expected)) = message.rsplit_once(", expected ") else {
         return message.to_owned();
     };
-    if what.contains(" field `") {
+    // Names of fields and of choices are no values.
+    if what.contains(" field `") || what.starts_with("unknown variant") {
         return message.to_owned();
     }
     let kind = what.split(['"', '`']).next().unwrap_or_default().trim_end();

@@ -157,7 +157,7 @@ impl Output {
     }
 }
 
-/// A running `postern run`. It is killed when it is dropped.
+/// A running `postern run` or `postern proxy`. It is killed when it is dropped.
 #[derive(Debug)]
 pub struct Postern {
     child: Child,
@@ -171,23 +171,33 @@ impl Postern {
     /// Starts it on a folder with further flags, its state in `state`; does not wait until it is ready.
     #[must_use]
     pub fn spawn(folder: &Path, state: Arc<TempDir>, flags: &[String]) -> Self {
-        let status = Port::reserve();
         let mut command = Command::new(binary());
+        command.args(["run", "--manifests"]).arg(folder);
+        Self::start(command, state, flags)
+    }
+
+    /// Starts a data plane alone, whose controller is at that URL.
+    #[must_use]
+    pub fn spawn_proxy(controller: &str, state: Arc<TempDir>) -> Self {
+        let mut command = Command::new(binary());
+        command.args(["proxy", "--controller", controller]);
+        Self::start(command, state, &[])
+    }
+
+    fn start(mut command: Command, state: Arc<TempDir>, flags: &[String]) -> Self {
+        let status = Port::reserve();
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("POSTERN")) {
             command.env_remove(name);
         }
         let mut child = command
             .args([
-                "run",
                 "--bind",
                 "127.0.0.1",
                 "--store",
                 "memory:",
                 "--workers",
                 "2",
-                "--manifests",
             ])
-            .arg(folder)
             .arg("--state-dir")
             .arg(state.path())
             .arg(format!("--status-address=127.0.0.1:{}", status.number()))
@@ -268,6 +278,11 @@ impl Postern {
         readyz(self.status_port())
             .await
             .expect("an answer of /readyz")
+    }
+
+    /// What `/readyz` says, if anybody answers there.
+    pub async fn try_readyz(&self) -> Option<Answer> {
+        readyz(self.status_port()).await
     }
 
     /// The text of `/metrics`.

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod absence;
 mod drain;
 mod failure;
 mod forwarded;
