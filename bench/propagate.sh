@@ -10,8 +10,9 @@ cluster=$PWD/tests/cluster
 : "${POSTERN:=$(tools/static.sh release)}"
 # shellcheck source=../tests/cluster/env.sh
 . "$cluster/env.sh"
+own_state
 images=$(mktemp -d)
-trap 'rm -rf "$images"; [ -n "${KEEP:-}" ] || "$cluster/down.sh"' EXIT
+trap 'rm -rf "$images"; [ -n "${KEEP:-}" ] || { "$cluster/down.sh"; rm -rf "$KUBELAB_STATE"; }' EXIT
 trap 'exit 130' INT TERM
 GZIP_LEVEL=1 tools/image.sh "postern:$(tools/version.sh)" "$POSTERN" > "$images/postern.tar"
 TIMEOUT=${TIMEOUT:-180} "$cluster/up.sh" "$images"/*.tar

@@ -18,8 +18,23 @@ root=$(cd ../.. && pwd)
 tests=$(cd "$root" && "${CARGO:-cargo}" test --workspace --features postern-tests/cluster --test cluster \
   --no-run --message-format=json | jq -r 'select(.reason == "compiler-artifact" and .target.name == "cluster").executable')
 
+own_state
 images=$(mktemp -d)
-trap 'rm -rf "$images"; [ -n "${KEEP:-}" ] || ./down.sh' EXIT
+# shellcheck disable=SC2317  # The trap calls it.
+finish() {
+  rm -rf "$images"
+  if [ -n "${KEEP:-}" ]; then
+    echo "the cluster is kept: KUBELAB_STATE=$KUBELAB_STATE tests/cluster/in.sh kubectl ...; down.sh likewise" >&2
+    return
+  fi
+  ./down.sh
+  if [ "$1" = 0 ]; then
+    rm -rf "$KUBELAB_STATE"
+  else
+    echo "the logs of the cluster's parts are in $KUBELAB_STATE/log" >&2
+  fi
+}
+trap 'finish $?' EXIT
 trap 'exit 130' INT TERM
 version=$("$root/tools/version.sh")
 export GZIP_LEVEL=1
