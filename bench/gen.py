@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""gen.py FOLDER: API keys for the peers and manifests for Postern. The same every time."""
+"""gen.py FOLDER [CONSUMERS]: API keys for the peers and manifests for Postern, the same every time.
+
+Each key has a Consumer of its own, or all are spread over CONSUMERS of them."""
 import hashlib
+import itertools
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 
 OUT = Path(sys.argv[1])
+CONSUMERS = int(sys.argv[2]) if sys.argv[2:] else None
 POOL = 1000     # how many keys of a list the load uses, spread over it
 SIZES = {"1k": 1_000, "1m": 1_000_000}
 GATEWAY = "gateway.networking.k8s.io/v1"
@@ -41,6 +46,8 @@ http = {"name": "http", "protocol": "HTTP", "port": 22000}
 rng = random.Random(42)
 keys = [rng.randbytes(16).hex() for _ in range(max(SIZES.values()))]
 OUT.mkdir(parents=True, exist_ok=True)
+for folder in OUT.glob("key-*"):
+    shutil.rmtree(folder)
 write("plain", base(http))
 tls = {"mode": "Terminate", "certificateRefs": [{"name": "tls"}]}
 write("tls", base({"name": "https", "protocol": "HTTPS", "port": 22000, "tls": tls}) + [
@@ -56,10 +63,14 @@ for tag, count in SIZES.items():
     target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "all"}
     write(f"key-{tag}", base(http) + [
         obj("postern.dev/v1alpha1", "AuthPlugin", "keys", {"targetRefs": [target], "keyAuth": {}})])
-    # One Consumer and one Credential for each key, as the peers have one name for each.
-    write(f"key-{tag}", (o for i in range(count) for o in (
-        obj("postern.dev/v1alpha1", "Consumer", f"consumer-{i}", {"username": f"consumer-{i}"}),
-        obj("postern.dev/v1alpha1", "Credential", f"consumer-{i}", {
-            "consumerRef": {"name": f"consumer-{i}"},
-            "keyAuth": {"hash": "sha256:" + hashlib.sha256(keys[i].encode()).hexdigest()}}),
-    )), "keys.yaml")
+    # One Consumer for each key, as the peers have one name for each, unless told otherwise.
+    consumers = min(CONSUMERS or count, count)
+    for first in range(0, count, 10_000):
+        part = range(first, min(first + 10_000, count))
+        write(f"key-{tag}", itertools.chain(
+            (obj("postern.dev/v1alpha1", "Consumer", f"consumer-{i}", {"username": f"consumer-{i}"})
+             for i in part if i < consumers),
+            (obj("postern.dev/v1alpha1", "Credential", f"key-{i}", {
+                "consumerRef": {"name": f"consumer-{i % consumers}"},
+                "keyAuth": {"hash": "sha256:" + hashlib.sha256(keys[i].encode()).hexdigest()}}) for i in part),
+        ), f"keys-{first // 10_000:03}.yaml")

@@ -23,4 +23,5 @@ echo "control and data plane were ready after $((SECONDS - began)) s, at most $p
 kill -TERM "$pid"
 wait "$pid"
 trap - EXIT
+find "$folder" -type f ! -name 'last-good*' -delete # what the proxy does not read
 echo "$of" > "$folder.of"

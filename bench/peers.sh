@@ -13,7 +13,7 @@ gateway() { # COMMAND...: in a process group of its own
 
 nginx_conf() { # plain, key or tls; size of the key list
   sed -e "s#@DATA@#$DATA#;s#@KEYS@#$2#" "$CONF/nginx-$1.inc" > run/server.inc
-  sed -e '/@SERVER@/{r run/server.inc' -e 'd}' "$CONF/nginx.conf.in" > run/nginx.conf
+  sed -e '/^@SERVER@$/{r run/server.inc' -e 'd}' "$CONF/nginx.conf.in" > run/nginx.conf
 }
 
 postern_run() { # folder of manifests, further flags

@@ -1,6 +1,8 @@
 #!/bin/bash
 # What a request costs, beside HAProxy, nginx and a bare hyper proxy, in CPU microseconds; see README.md.
 #   POSTERN=target/release/postern bench/run.sh [ROUNDS] [SECONDS]
+# CONSUMERS=N spreads the keys over so many Consumers; without it each has one of its own, as the peers' have.
+# FLOOR names a hyper-floor that is built already.
 # PLAIN, KEYS and TLS choose the suites ("" leaves one out): PLAIN="plain" KEYS="key-1k key-1m" TLS="h1 h2 conn"
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -24,19 +26,24 @@ fi
 exec 9> "$work/lock"
 flock 9
 
-cd "$here/.." # the toolchain is the repository's
-cargo build --quiet --release -p hyper-floor
-target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-cd "$work"
-FLOOR=$target/release/hyper-floor
+if [ -z "${FLOOR:-}" ]; then
+  cd "$here/.." # the toolchain is the repository's
+  cargo build --quiet --release -p hyper-floor
+  target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+  FLOOR=$target/release/hyper-floor
+  cd "$work"
+fi
+# shellcheck source=peers.sh
 . "$here/peers.sh"
 
-if ! cmp -s "$here/gen.py" "$DATA/gen.py"; then
+stamp="$(sha256sum < "$here/gen.py") ${CONSUMERS:-}"
+if [ "$(cat "$DATA/stamp" 2> /dev/null || true)" != "$stamp" ]; then
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=bench.test \
     -addext subjectAltName=DNS:bench.test,IP:127.0.0.1 -keyout "$DATA/key.pem" -out "$DATA/crt.pem" 2> /dev/null
   cat "$DATA/crt.pem" "$DATA/key.pem" > "$DATA/both.pem"
-  python3 "$here/gen.py" "$DATA"
-  cp "$here/gen.py" "$DATA/gen.py"
+  # shellcheck disable=SC2086 # it may be none
+  python3 "$here/gen.py" "$DATA" ${CONSUMERS:-}
+  echo "$stamp" > "$DATA/stamp"
 fi
 
 taskset -c 0 nginx -p "$PWD/" -c "$CONF/upstream.conf" > run/upstream.log 2>&1 9>&- &
