@@ -15,7 +15,7 @@ flock 8
 command -v go > /dev/null || { echo "build.sh: go 1.26 or newer is needed to build the test cluster" >&2; exit 1; }
 echo "building the test cluster's Kubernetes into $KUBELAB_BIN (minutes, once)" >&2
 started=$SECONDS
-export CGO_ENABLED=0
+export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 rm -rf "$KUBELAB_BIN"
 mkdir -p "$KUBELAB_BIN/images" "$KUBELAB_BIN/parts"
 cd kubelab
