@@ -12,7 +12,7 @@ gateway() { # COMMAND...: in a process group of its own
 }
 
 nginx_conf() { # plain, key or tls; size of the key list
-  sed -e "s#@DATA@#$DATA#;s#@KEYS@#$2#" "$CONF/nginx-$1.inc" > run/server.inc
+  sed -e "s#@DATA@#$DATA#g;s#@KEYS@#$2#g" "$CONF/nginx-$1.inc" > run/server.inc
   sed -e '/^@SERVER@$/{r run/server.inc' -e 'd}' "$CONF/nginx.conf.in" > run/nginx.conf
 }
 
