@@ -154,8 +154,8 @@ fn parents(file: &Path) -> Vec<PathBuf> {
     parents
 }
 
-/// The files that cargo itself starts from.
-fn crate_roots(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+/// Every target of the workspace, as cargo describes it.
+fn targets() -> Vec<serde_json::Value> {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version=1"])
         .current_dir(root())
@@ -166,10 +166,16 @@ fn crate_roots(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     let packages = metadata["packages"]
         .as_array()
         .expect("a workspace has packages");
-    let targets = packages
+    packages
         .iter()
-        .flat_map(|package| package["targets"].as_array().into_iter().flatten());
-    let roots: BTreeSet<_> = targets
+        .flat_map(|package| package["targets"].as_array().cloned().unwrap_or_default())
+        .collect()
+}
+
+/// The files that cargo itself starts from.
+fn crate_roots(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let roots: BTreeSet<_> = targets()
+        .iter()
         .filter_map(|target| {
             Path::new(target["src_path"].as_str()?)
                 .strip_prefix(root())
@@ -182,6 +188,25 @@ fn crate_roots(files: &[PathBuf]) -> BTreeSet<PathBuf> {
         "cargo metadata names no file of the workspace"
     );
     roots
+}
+
+/// `make` names the integration tests, because one of them needs a cluster: a new one must not be forgotten.
+#[test]
+fn make_runs_every_integration_test() {
+    let run = read(Path::new("Makefile")) + &read(Path::new("tests/cluster/suite.sh"));
+    let words: Vec<_> = run.split_whitespace().collect();
+    let forgotten = targets()
+        .iter()
+        .filter(|target| target["kind"][0] == "test")
+        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .filter(|name| {
+            !words
+                .windows(2)
+                .any(|pair| pair[0] == "--test" && pair[1] == name)
+        })
+        .map(|name| format!("Makefile: no command has `--test {name}`"))
+        .collect();
+    assert_none(&forgotten);
 }
 
 /// Folders with a workspace of their own, which cargo does not describe here.
