@@ -13,7 +13,7 @@ const P256: &str = include_str!("keys/p256.pem");
 const P384: &str = include_str!("keys/p384.pem");
 const P521: &str = include_str!("keys/p521.pem");
 const ED25519: &str = include_str!("keys/ed.pem");
-/// The example of RFC 8410.
+/// The example key of RFC 8037.
 const PRIVATE: &str = include_str!("keys/private.pem");
 
 fn shop_with(more: &str) -> World {
