@@ -14,6 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "postern.v1.Certificate",
             "postern.v1.Secret",
             "postern.v1.KeyAuth",
+            "postern.v1.Jwt",
+            "postern.v1.Jwt.verification",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -3,11 +3,14 @@
 //! A key out of a Secret loses one line break at its end, which editors and `kubectl create secret --from-file` leave
 //! there and which no header could carry.
 
+mod jwt;
+mod public_key;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use crds::CredentialSpec;
+use crds::{CredentialSpec, KeyAuthCredential};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use plugins::SecretKeyRef;
@@ -15,7 +18,7 @@ use snapshot::proto::{self, credential::Proof};
 
 use crate::findings::{Findings, Reasons, in_spec};
 use crate::inputs::Inputs;
-use crate::keys::{Digest, Held, Keys};
+use crate::keys::{Digest, Held, Keys, Unique};
 use crate::object::Body;
 use crate::secrets::{CONSUMER_ANNOTATION, CREDENTIAL_LABEL};
 use crate::{Condition, Kind, Object, ObjectRef, StatusBody, WantedSecret, consumers};
@@ -29,17 +32,19 @@ const ENTRY: &str = "key";
 #[derive(Debug, Default)]
 struct Reading {
     consumer: Arc<str>,
-    digest: Option<Digest>,
+    /// What the proxies get; complete only.
+    proof: Option<(Unique, Proof)>,
     not_before: i64,
     expires_at: i64,
     /// Name of the Secret that is generated.
     generated: Option<Arc<str>>,
-    wanted: bool,
+    /// Entries of it that are not there yet.
+    wanted: Vec<&'static str>,
     accepted: Reasons,
     resolved: Reasons,
     /// Field, reason, message.
     errors: Vec<(String, &'static str, String)>,
-    warning: Option<&'static str>,
+    warning: Option<String>,
 }
 
 impl Reading {
@@ -73,25 +78,32 @@ impl Reading {
             self.refuse(in_spec(&problem.field), problem.message);
         }
         self.times(object, spec);
-        let Some(key_auth) = &spec.key_auth else {
-            return;
-        };
-        if let Some(hash) = &key_auth.hash {
-            self.digest = from_hex(hash.trim_start_matches("sha256:"));
+        if let Some(key_auth) = &spec.key_auth {
+            self.key_auth(inputs, object, key_auth);
+        } else if let Some(jwt) = &spec.jwt {
+            self.jwt(inputs, object, jwt);
+        }
+    }
+
+    fn key_auth(&mut self, inputs: &Inputs, object: &Object, spec: &KeyAuthCredential) {
+        if let Some(hash) = &spec.hash {
+            let digest = from_hex(hash.trim_start_matches("sha256:"));
+            self.proof = digest.map(api_key);
             return;
         }
-        let Some(entry) = secret_of(&object.reference, spec) else {
-            return;
+        let namespace = &object.reference.namespace;
+        let found = match &spec.secret_ref {
+            Some(entry) => self.entry(inputs, namespace, entry, "spec.keyAuth.secretRef"),
+            None => {
+                let field = "spec.keyAuth";
+                let name = &*object.reference.name;
+                self.generated(inputs, object, &[ENTRY], field)
+                    .then(|| self.entry(inputs, namespace, &entry(name, ENTRY), field))
+                    .flatten()
+            }
         };
-        if key_auth.secret_ref.is_some() {
-            self.secret(
-                inputs,
-                &object.reference.namespace,
-                &entry,
-                "spec.keyAuth.secretRef",
-            );
-        } else {
-            self.generated(inputs, object, &entry);
+        if let Some(key) = found {
+            self.api_key(&key);
         }
     }
 
@@ -116,17 +128,19 @@ impl Reading {
         }
     }
 
-    fn generated(&mut self, inputs: &Inputs, object: &Object, entry: &SecretKeyRef) {
-        let namespace = &object.reference.namespace;
-        self.generated = Some(Arc::clone(&object.reference.name));
-        let Some(secret) = inputs.find(Kind::Secret, namespace, &entry.name) else {
-            self.wanted = true;
-            let message = format!(
-                "a key is being generated into Secret {namespace}/{}",
-                entry.name
-            );
-            self.resolved.add("Pending", message);
-            return;
+    /// Whether the Secret of generated values is there with all of `entries`; if not, it is asked for.
+    fn generated(
+        &mut self,
+        inputs: &Inputs,
+        object: &Object,
+        entries: &[&'static str],
+        field: &str,
+    ) -> bool {
+        let ObjectRef {
+            namespace, name, ..
+        } = &object.reference;
+        let Some(secret) = inputs.find(Kind::Secret, namespace, name) else {
+            return self.want(object, entries.to_vec());
         };
         if !secret
             .meta
@@ -135,15 +149,37 @@ impl Reading {
             .any(|owner| **owner == *object.meta.uid)
         {
             let message = format!(
-                "Secret {namespace}/{0} is there already and not owned by this Credential, so no key is generated into it; \
-                 refer to it with spec.keyAuth.secretRef, or rename one of them",
-                entry.name
+                "Secret {namespace}/{name} is there already and not owned by this Credential, so nothing is generated into \
+                 it; refer to it with {field}.secretRef, or rename one of them"
             );
-            self.generated = None;
-            self.unresolved("spec.keyAuth", "Conflicted", message);
-            return;
+            self.unresolved(field, "Conflicted", message);
+            return false;
         }
-        self.secret(inputs, namespace, entry, "spec.keyAuth");
+        self.generated = Some(Arc::clone(name));
+        let held = inputs
+            .secret(namespace, name)
+            .and_then(|(_, secret)| secret.data.as_ref());
+        let missing = held.map(|held| {
+            let missing = entries.iter().filter(|entry| !held.contains_key(**entry));
+            missing.copied().collect::<Vec<_>>()
+        });
+        match missing {
+            Some(missing) if !missing.is_empty() => self.want(object, missing),
+            // Where it cannot be read, or its data are not there yet, who reads it says so.
+            _ => true,
+        }
+    }
+
+    fn want(&mut self, object: &Object, entries: Vec<&'static str>) -> bool {
+        let ObjectRef {
+            namespace, name, ..
+        } = &object.reference;
+        let what = entries.join(" and ");
+        let message = format!("a {what} is being generated into Secret {namespace}/{name}");
+        self.resolved.add("Pending", message);
+        self.generated = Some(Arc::clone(name));
+        self.wanted = entries;
+        false
     }
 
     fn labelled_secret(&mut self, inputs: &Inputs, object: &Object) {
@@ -153,9 +189,10 @@ impl Reading {
             .get(CREDENTIAL_LABEL)
             .map(String::as_str)
             .unwrap_or_default();
-        if label != "key-auth" {
+        if !matches!(label, "key-auth" | "jwt") {
             let field = format!("metadata.labels[{CREDENTIAL_LABEL}]");
-            self.refuse(field, format!("{label:?} is not supported; use key-auth"));
+            let message = format!("{label:?} is not supported; use key-auth or jwt");
+            self.refuse(field, message);
             return;
         }
         match object
@@ -175,15 +212,24 @@ impl Reading {
                 return;
             }
         }
-        let entry = SecretKeyRef {
-            name: object.reference.name.to_string(),
-            key: ENTRY.to_owned(),
-        };
-        self.secret(inputs, &object.reference.namespace, &entry, "data.key");
+        if label == "jwt" {
+            self.jwt_secret(inputs, object);
+            return;
+        }
+        let (namespace, name) = (&object.reference.namespace, &object.reference.name);
+        if let Some(key) = self.entry(inputs, namespace, &entry(name, ENTRY), "data.key") {
+            self.api_key(&key);
+        }
     }
 
-    /// Takes the key out of a Secret.
-    fn secret(&mut self, inputs: &Inputs, namespace: &str, entry: &SecretKeyRef, field: &str) {
+    /// Takes a value out of a Secret.
+    fn entry(
+        &mut self,
+        inputs: &Inputs,
+        namespace: &str,
+        entry: &SecretKeyRef,
+        field: &str,
+    ) -> Option<Vec<u8>> {
         let name = format!("Secret {namespace}/{}", entry.name);
         let Some((_, secret)) = inputs.secret(namespace, &entry.name) else {
             let message = match inputs
@@ -194,12 +240,12 @@ impl Reading {
                 None => format!("{name} does not exist"),
             };
             self.unresolved(field, "SecretNotFound", message);
-            return;
+            return None;
         };
         let Some(data) = &secret.data else {
             self.resolved
                 .add("Pending", format!("{name} is being read"));
-            return;
+            return None;
         };
         let Some(value) = data.get(&entry.key) else {
             self.unresolved(
@@ -207,51 +253,89 @@ impl Reading {
                 "SecretNotFound",
                 format!("{name} has no entry {}", entry.key),
             );
-            return;
+            return None;
         };
-        let value = value
-            .strip_suffix(b"\n")
-            .map_or(&value[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
+        let value = without_line_break(value);
         if value.is_empty() {
-            self.refuse(
-                field,
-                format!(
-                    "entry {} of {name} is empty; a key has at least one character",
-                    entry.key
-                ),
+            let message = format!(
+                "entry {} of {name} is empty; it needs at least one character",
+                entry.key
             );
-            return;
+            self.refuse(field, message);
+            return None;
         }
+        Some(value.to_vec())
+    }
+
+    fn api_key(&mut self, key: &[u8]) {
         let blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
-        if blank(value.first()) || blank(value.last()) {
-            self.warning =
-                Some("the key begins or ends with a blank, which no request header can carry");
+        if blank(key.first()) || blank(key.last()) {
+            let warning = "the key begins or ends with a blank, which no request header can carry";
+            self.warning = Some(warning.to_owned());
         }
-        self.digest = Digest::try_from(digest::digest(&digest::SHA256, value).as_ref()).ok();
+        let digest = digest::digest(&digest::SHA256, key);
+        self.proof = Digest::try_from(digest.as_ref()).ok().map(api_key);
     }
 }
 
-/// The entry that holds the key of a Credential: the one it names, or the one that is generated for it.
-pub(crate) fn secret_of(reference: &ObjectRef, spec: &CredentialSpec) -> Option<SecretKeyRef> {
-    let key_auth = spec.key_auth.as_ref()?;
-    if key_auth.hash.is_some() {
-        return None;
+/// A value loses one line break at its end. What is no text keeps it: it may be one byte of many.
+fn without_line_break(value: &[u8]) -> &[u8] {
+    if std::str::from_utf8(value).is_err() {
+        return value;
     }
-    let generated = || SecretKeyRef {
-        name: reference.name.to_string(),
-        key: ENTRY.to_owned(),
+    value
+        .strip_suffix(b"\n")
+        .map_or(value, |line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+fn api_key(digest: Digest) -> (Unique, Proof) {
+    let proof = proto::KeyAuth {
+        digest: digest.to_vec().into(),
     };
-    Some(key_auth.secret_ref.clone().unwrap_or_else(generated))
+    (Unique::ApiKey(digest), Proof::KeyAuth(proof))
+}
+
+fn entry(secret: &str, key: &str) -> SecretKeyRef {
+    SecretKeyRef {
+        name: secret.to_owned(),
+        key: key.to_owned(),
+    }
+}
+
+/// The Secrets and ConfigMaps that a Credential's values come from: those that it names, and the one that is generated.
+pub(crate) fn sources(reference: &ObjectRef, spec: &CredentialSpec) -> Vec<ObjectRef> {
+    let of = |kind, name: &str| ObjectRef::new(kind, &reference.namespace, name);
+    let mut sources = Vec::new();
+    let mut generates = false;
+    if let Some(key_auth) = &spec.key_auth {
+        generates = key_auth.hash.is_none() && key_auth.secret_ref.is_none();
+        sources.extend(
+            key_auth
+                .secret_ref
+                .as_ref()
+                .filter(|_| key_auth.hash.is_none())
+                .map(|entry| of(Kind::Secret, &entry.name)),
+        );
+    }
+    if let Some(jwt) = &spec.jwt {
+        generates |= !jwt::to_generate(jwt).is_empty();
+        let secrets = jwt.secret_ref.iter().chain(&jwt.public_key_secret_ref);
+        sources.extend(secrets.map(|entry| of(Kind::Secret, &entry.name)));
+        let config_map = jwt.public_key_config_map_ref.as_ref();
+        sources.extend(config_map.map(|entry| of(Kind::ConfigMap, &entry.name)));
+    }
+    sources.extend(generates.then(|| of(Kind::Secret, &reference.name)));
+    sources
 }
 
 /// What an object holds in its namespace, if it is a sound Credential.
 pub(crate) fn held(inputs: &Inputs, reference: &ObjectRef) -> Option<Held> {
     let object = inputs.of(reference)?;
     let reading = Reading::of(inputs, object);
-    let digest = reading.digest.filter(|_| reading.accepted.is_empty())?;
+    let (key, _) = reading.proof.filter(|_| reading.accepted.is_empty())?;
     let consumer = ObjectRef::new(Kind::Consumer, &reference.namespace, &reading.consumer);
     Some(Held {
-        digest,
+        key,
         created: object.meta.created,
         consumer,
     })
@@ -312,30 +396,28 @@ pub(crate) fn compile(
         }
     }
     let id = consumers::default_id(object, "credentials");
-    if let Some(digest) = reading.digest.filter(|_| reading.accepted.is_empty()) {
+    if let Some((_, proof)) = reading.proof.take().filter(|_| reading.accepted.is_empty()) {
         compiled.credential = Some(proto::Credential {
             id: id.clone(),
             consumer: consumers::key_of(&reference.namespace, &reading.consumer),
             not_before: reading.not_before,
             expires_at: reading.expires_at,
-            proof: Some(Proof::KeyAuth(proto::KeyAuth {
-                digest: digest.to_vec().into(),
-            })),
+            proof: Some(proof),
         });
     }
-    if reading.wanted && reading.accepted.is_empty() {
+    if !reading.wanted.is_empty() && reading.accepted.is_empty() {
         compiled.wanted = Some(WantedSecret {
             owner: reference.clone(),
             owner_uid: Arc::clone(&object.meta.uid),
             name: Arc::clone(&reference.name),
-            entries: vec![ENTRY],
+            entries: std::mem::take(&mut reading.wanted),
         });
     }
     for (field, reason, message) in std::mem::take(&mut reading.errors) {
         findings.error(reference, reason, field, message);
     }
-    if let Some(warning) = reading.warning {
-        findings.warning(reference, "InvalidField", "", warning);
+    if let Some(warning) = &reading.warning {
+        findings.warning(reference, "InvalidField", "", warning.clone());
     }
     if reference.kind == Kind::Credential {
         status(object, &reading, id, &compiled, findings);
@@ -365,8 +447,8 @@ fn status(
     }
     let programmed = match (compiled.credential.is_some(), reading.resolved.is_empty()) {
         (true, true) => Condition::programmed([key_of(&object.reference).into()]),
-        (false, false) if reading.wanted => {
-            Condition::no("Programmed", "Pending", "the key is being generated")
+        (false, false) if compiled.wanted.is_some() => {
+            Condition::no("Programmed", "Pending", "a value is being generated")
         }
         _ => Condition::no(
             "Programmed",
@@ -374,8 +456,12 @@ fn status(
             "the Credential does not count; see the other conditions",
         ),
     };
+    let mut accepted = reading.accepted.condition("Accepted", "Accepted");
+    if accepted.message.is_empty() {
+        accepted.message = reading.warning.clone().unwrap_or_default();
+    }
     let conditions = vec![
-        reading.accepted.condition("Accepted", "Accepted"),
+        accepted,
         reading.resolved.condition("ResolvedRefs", "ResolvedRefs"),
         programmed,
     ];

@@ -62,7 +62,9 @@ impl Dirty {
                     }
                 }
             }
-            Kind::ConfigMap => {}
+            Kind::ConfigMap => {
+                self.credentials.extend(inputs.users(reference).cloned());
+            }
             Kind::Consumer => {
                 self.consumers.insert(reference.clone());
                 self.credentials_of(inputs, reference);
@@ -81,7 +83,11 @@ impl Dirty {
         }
         let reported_here = matches!(
             reference.kind,
-            Kind::ReferenceGrant | Kind::Service | Kind::EndpointSlice | Kind::Secret
+            Kind::ReferenceGrant
+                | Kind::Service
+                | Kind::EndpointSlice
+                | Kind::Secret
+                | Kind::ConfigMap
         );
         if reported_here && both().any(|object| object.unreadable().is_some()) {
             self.unreadable.insert(reference.clone());

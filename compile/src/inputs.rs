@@ -21,8 +21,8 @@ pub(crate) type ServiceName = (Arc<str>, Arc<str>);
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     tables: BTreeMap<Kind, Table>,
-    /// Who refers to an object, whether or not that exists. Kept for Secrets and Consumers, which there may be too many
-    /// of to look at all of them whenever one changes.
+    /// Who refers to an object, whether or not that exists. Kept for Secrets, ConfigMaps and Consumers, which there may be
+    /// too many of to look at all of them whenever one changes.
     users: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
     /// EndpointSlices by namespace and name of the Service.
     slices: BTreeMap<ServiceName, BTreeSet<Arc<str>>>,
@@ -87,7 +87,7 @@ impl Inputs {
         self.tables.get(&kind).into_iter().flat_map(BTreeMap::keys)
     }
 
-    /// Who refers to a Secret or a Consumer.
+    /// Who refers to a Secret, a ConfigMap or a Consumer.
     pub(crate) fn users(&self, reference: &ObjectRef) -> impl Iterator<Item = &ObjectRef> {
         self.users.get(reference).into_iter().flatten()
     }
@@ -252,7 +252,7 @@ impl Links {
     }
 }
 
-/// The Secrets and Consumers that an object names.
+/// The Secrets, ConfigMaps and Consumers that an object names.
 fn refers_to(object: &Object) -> BTreeSet<ObjectRef> {
     let namespace = &object.reference.namespace;
     match &object.body {
@@ -260,9 +260,8 @@ fn refers_to(object: &Object) -> BTreeSet<ObjectRef> {
         Body::Ingress(ingress) => certificates_of_ingress(ingress, namespace),
         Body::Credential(credential) => {
             let consumer = ObjectRef::new(Kind::Consumer, namespace, &credential.consumer_ref.name);
-            let secret = credentials::secret_of(&object.reference, credential)
-                .map(|entry| ObjectRef::new(Kind::Secret, namespace, &entry.name));
-            secret.into_iter().chain([consumer]).collect()
+            let sources = credentials::sources(&object.reference, credential);
+            sources.into_iter().chain([consumer]).collect()
         }
         Body::Secret(_) if object.is_credential_secret() => object
             .meta

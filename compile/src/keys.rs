@@ -3,15 +3,36 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ::plugins::Type;
+
 use crate::ObjectRef;
 
 /// SHA-256 of a key.
 pub(crate) type Digest = [u8; 32];
 
+/// What only one Credential of a namespace may have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unique {
+    /// An API key.
+    ApiKey(Digest),
+    /// What tokens say to mean a Credential.
+    JwtKey(Arc<str>),
+}
+
+impl Unique {
+    /// The type of plugin that looks it up.
+    pub(crate) const fn of(&self) -> Type {
+        match self {
+            Self::ApiKey(_) => Type::KeyAuth,
+            Self::JwtKey(_) => Type::Jwt,
+        }
+    }
+}
+
 /// What a Credential holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
-    pub(crate) digest: Digest,
+    pub(crate) key: Unique,
     pub(crate) created: i64,
     pub(crate) consumer: ObjectRef,
 }
@@ -22,7 +43,7 @@ type Holders = BTreeSet<(i64, ObjectRef)>;
 /// All keys that are held.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    holders: BTreeMap<Digest, BTreeMap<Arc<str>, Holders>>,
+    holders: BTreeMap<Unique, BTreeMap<Arc<str>, Holders>>,
     by_credential: BTreeMap<ObjectRef, Held>,
     by_consumer: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
     shared: SharedKeys,
@@ -30,7 +51,7 @@ pub(crate) struct Keys {
 
 /// Keys that several namespaces know, with the oldest holder in each.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct SharedKeys(BTreeMap<Digest, BTreeMap<Arc<str>, ObjectRef>>);
+pub(crate) struct SharedKeys(BTreeMap<Unique, BTreeMap<Arc<str>, ObjectRef>>);
 
 /// What a change touches.
 #[derive(Debug, Default)]
@@ -72,7 +93,7 @@ impl Keys {
                 self.by_consumer.remove(&old.consumer);
             }
         }
-        if let Some(namespaces) = self.holders.get_mut(&old.digest) {
+        if let Some(namespaces) = self.holders.get_mut(&old.key) {
             if let Some(holders) = namespaces.get_mut(&credential.namespace) {
                 holders.remove(&(old.created, credential.clone()));
                 touched
@@ -83,10 +104,10 @@ impl Keys {
                 }
             }
             if namespaces.is_empty() {
-                self.holders.remove(&old.digest);
+                self.holders.remove(&old.key);
             }
         }
-        touched.shared |= self.share(&old.digest);
+        touched.shared |= self.share(&old.key);
     }
 
     fn take(&mut self, credential: &ObjectRef, held: Held, touched: &mut Touched) {
@@ -95,7 +116,7 @@ impl Keys {
             .entry(held.consumer.clone())
             .or_default()
             .insert(credential.clone());
-        let namespaces = self.holders.entry(held.digest).or_default();
+        let namespaces = self.holders.entry(held.key.clone()).or_default();
         let holders = namespaces
             .entry(Arc::clone(&credential.namespace))
             .or_default();
@@ -103,15 +124,15 @@ impl Keys {
             .credentials
             .extend(holders.iter().map(|(_, holder)| holder.clone()));
         holders.insert((held.created, credential.clone()));
-        touched.shared |= self.share(&held.digest);
+        touched.shared |= self.share(&held.key);
         self.by_credential.insert(credential.clone(), held);
     }
 
     /// Brings the list of shared keys up to date; true where that changed it.
-    fn share(&mut self, digest: &Digest) -> bool {
+    fn share(&mut self, key: &Unique) -> bool {
         let now = self
             .holders
-            .get(digest)
+            .get(key)
             .filter(|namespaces| namespaces.len() > 1)
             .map(|namespaces| {
                 let oldest = namespaces.iter().filter_map(|(namespace, holders)| {
@@ -119,12 +140,12 @@ impl Keys {
                 });
                 oldest.collect::<BTreeMap<_, _>>()
             });
-        if self.shared.0.get(digest) == now.as_ref() {
+        if self.shared.0.get(key) == now.as_ref() {
             return false;
         }
         match now {
-            Some(now) => self.shared.0.insert(*digest, now),
-            None => self.shared.0.remove(digest),
+            Some(now) => self.shared.0.insert(key.clone(), now),
+            None => self.shared.0.remove(key),
         };
         true
     }
@@ -134,7 +155,7 @@ impl Keys {
         let held = self.by_credential.get(credential)?;
         let (_, first) = self
             .holders
-            .get(&held.digest)?
+            .get(&held.key)?
             .get(&credential.namespace)?
             .first()?;
         (first != credential).then_some(first)
@@ -154,15 +175,17 @@ impl Keys {
 }
 
 impl SharedKeys {
-    /// The holders of each key that at least two of these namespaces know.
+    /// The holders of each key that plugins of this type look up and at least two of these namespaces know.
     pub(crate) fn within<'a>(
         &'a self,
+        kind: Type,
         namespaces: &'a [String],
     ) -> impl Iterator<Item = Vec<&'a ObjectRef>> {
         let within = |namespace: &str| namespaces.iter().any(|own| own == namespace);
         self.0
-            .values()
-            .map(move |holders| {
+            .iter()
+            .filter(move |(key, _)| key.of() == kind)
+            .map(move |(_, holders)| {
                 holders
                     .iter()
                     .filter(|(name, _)| within(name))

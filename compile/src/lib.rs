@@ -10,6 +10,7 @@ mod backends;
 mod certificates;
 mod classes;
 mod compiler;
+mod config_maps;
 mod consumers;
 mod credentials;
 mod dirty;

@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::config_maps::ConfigMapBody;
 use crate::endpoint_slices::Slice;
 use crate::secrets::SecretBody;
 use crate::services::ServiceBody;
@@ -45,7 +46,7 @@ pub(crate) struct Meta {
 /// What is particular to a kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {
-    /// Namespace and ConfigMap: that they exist, and their labels, is all that counts.
+    /// Namespace: that it exists, and its labels, is all that counts.
     Plain,
     GatewayClass(Box<GatewayClassSpec>),
     Gateway(Box<GatewaySpec>),
@@ -56,6 +57,7 @@ pub(crate) enum Body {
     Service(Box<ServiceBody>),
     EndpointSlice(Box<Slice>),
     Secret(SecretBody),
+    ConfigMap(ConfigMapBody),
     Consumer(Box<ConsumerSpec>),
     Credential(Box<CredentialSpec>),
     AuthPlugin(Box<AuthPluginSpec>),
@@ -297,7 +299,11 @@ impl Body {
                 .unwrap_or_else(|| Value::Object(Map::new()))
         };
         match kind {
-            Kind::Namespace | Kind::ConfigMap => Self::Plain,
+            Kind::Namespace => Self::Plain,
+            Kind::ConfigMap => match ConfigMapBody::decode(&mut fields) {
+                Ok(config_map) => Self::ConfigMap(config_map),
+                Err(error) => Self::unreadable(error, Value::Null),
+            },
             Kind::GatewayClass => Self::of_spec(spec, Self::GatewayClass),
             Kind::Gateway => Self::of_spec(spec, Self::Gateway),
             Kind::HttpRoute => Self::of_spec(spec, Self::HttpRoute),

@@ -252,10 +252,10 @@ impl<'a> Plugin<'a> {
 
     /// A value that two of the namespaces know is refused by the proxies; its owners should learn why.
     fn report_shared_keys(&self, namespaces: &[String], pass: &mut Pass<'_>) {
-        if namespaces.len() < 2 || self.kind != Some(Type::KeyAuth) {
+        let Some(kind) = self.kind.filter(|_| namespaces.len() > 1) else {
             return;
-        }
-        for holders in pass.shared_keys.within(namespaces) {
+        };
+        for holders in pass.shared_keys.within(kind, namespaces) {
             let names: Vec<_> = holders.iter().map(ToString::to_string).collect();
             let message = format!(
                 "the same key is known in several namespaces and therefore refused: {}; give each caller a key of its own",

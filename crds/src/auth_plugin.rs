@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use plugins::{Config, acl, key_auth};
+use plugins::{Config, acl, jwt, key_auth};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,9 @@ pub struct AuthPluginSpec {
     /// Callers prove themselves with an API key. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_auth: Option<key_auth::Config>,
+    /// Callers prove themselves with a signed JSON Web Token. Exactly one plugin block must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<jwt::Config>,
     /// Only some groups of Consumers may pass. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<acl::Config>,
@@ -79,8 +82,9 @@ impl AuthPluginSpec {
     #[must_use]
     pub fn configs(&self) -> Vec<Config> {
         let key_auth = self.key_auth.clone().map(Config::KeyAuth);
+        let jwt = self.jwt.clone().map(Config::Jwt);
         let acl = self.acl.clone().map(Config::Acl);
-        key_auth.into_iter().chain(acl).collect()
+        key_auth.into_iter().chain(jwt).chain(acl).collect()
     }
 }
 

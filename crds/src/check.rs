@@ -4,7 +4,8 @@ use plugins::{Problem, Problems};
 
 use crate::schema;
 use crate::{
-    AuthPluginSpec, ConsumerSpec, CredentialSpec, NamespacesFrom, SelectorOperator, TargetRef,
+    AuthPluginSpec, ConsumerSpec, CredentialSpec, JwtCredential, NamespacesFrom, SelectorOperator,
+    TargetRef,
 };
 
 const TAGS: usize = 64;
@@ -55,7 +56,8 @@ impl CredentialSpec {
         };
         found.rule("", ordered, schema::TIME_ORDER);
         found.items("tags", &self.tags, 0, TAGS, 128);
-        found.rule("", self.key_auth.is_some(), schema::ONE_CREDENTIAL);
+        let one = self.key_auth.is_some() != self.jwt.is_some();
+        found.rule("", one, schema::ONE_CREDENTIAL);
         if let Some(key_auth) = &self.key_auth {
             found.rule(
                 "keyAuth",
@@ -70,7 +72,52 @@ impl CredentialSpec {
                 found.rule("keyAuth.hash", is_sha256(hash), schema::HASH);
             }
         }
+        if let Some(jwt) = &self.jwt {
+            jwt.check(&mut found);
+        }
         found.0
+    }
+}
+
+impl JwtCredential {
+    fn check(&self, found: &mut Problems) {
+        if let Some(key) = &self.key {
+            found.length("jwt.key", key, 1, 1024);
+            let sendable = !key.chars().any(char::is_control);
+            found.rule("jwt.key", sendable, schema::NO_CONTROL);
+        }
+        let symmetric = self.algorithm.is_symmetric();
+        found.rule(
+            "jwt",
+            self.secret_ref.is_none() || symmetric,
+            schema::JWT_SECRET,
+        );
+        let public_keys = usize::from(self.public_key.is_some())
+            + usize::from(self.public_key_secret_ref.is_some())
+            + usize::from(self.public_key_config_map_ref.is_some());
+        found.rule(
+            "jwt",
+            public_keys == usize::from(!symmetric),
+            schema::JWT_PUBLIC_KEY,
+        );
+        if let Some(public_key) = &self.public_key {
+            found.length("jwt.publicKey", public_key, 1, 16384);
+        }
+        let secrets = [
+            ("jwt.secretRef", &self.secret_ref),
+            ("jwt.publicKeySecretRef", &self.public_key_secret_ref),
+        ];
+        for (field, reference) in secrets {
+            if let Some(reference) = reference {
+                found.length(&format!("{field}.name"), &reference.name, 1, 253);
+                found.length(&format!("{field}.key"), &reference.key, 1, 253);
+            }
+        }
+        if let Some(reference) = &self.public_key_config_map_ref {
+            let field = "jwt.publicKeyConfigMapRef";
+            found.length(&format!("{field}.name"), &reference.name, 1, 253);
+            found.length(&format!("{field}.key"), &reference.key, 1, 253);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
-use plugins::{ObjectName, SecretKeyRef};
+use plugins::jwt::Algorithm;
+use plugins::{ConfigMapKeyRef, ObjectName, SecretKeyRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,9 @@ pub struct CredentialSpec {
     /// An API key, for keyAuth plugins. Exactly one block must be given; keyAuth: {} generates a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_auth: Option<KeyAuthCredential>,
+    /// What verifies signed tokens, for jwt plugins. Exactly one block must be given; jwt: {} generates key and secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtCredential>,
 }
 
 /// Where an API key comes from. With neither field the controller generates a key of 32 characters into the entry "key"
@@ -94,6 +98,37 @@ pub struct KeyAuthCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71), extend("x-kubernetes-validations" = schema::rules(&[schema::HASH])))]
     pub hash: Option<String>,
+}
+
+/// How tokens are verified. With HS256, HS384 and HS512 by a shared secret: secretRef, or a generated one. With all other
+/// algorithms by a public key: exactly one of publicKey, publicKeySecretRef and publicKeyConfigMapRef.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::JWT_SECRET, schema::JWT_PUBLIC_KEY])))]
+pub struct JwtCredential {
+    /// What the key claim of a token must equal to mean this Credential, an issuer for example; unique in the namespace,
+    /// and sent to the upstream as X-Credential-Identifier. Default: one of 32 characters is generated into the entry
+    /// "key" of a Secret that is named after the Credential and owned by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), extend("x-kubernetes-validations" = schema::rules(&[schema::NO_CONTROL])))]
+    pub key: Option<String>,
+    /// The one algorithm that counts, whatever a token says. Default: HS256.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// Entry of a Secret in the same namespace that holds the shared secret. Default: one of 32 characters is generated
+    /// into the entry "secret" of a Secret that is named after the Credential and owned by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+    /// Public key or X.509 certificate, PEM. Of a certificate only the key counts. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16384))]
+    pub public_key: Option<String>,
+    /// Entry of a Secret in the same namespace that holds the public key or certificate. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key_secret_ref: Option<SecretKeyRef>,
+    /// Entry of a ConfigMap in the same namespace that holds the public key or certificate. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key_config_map_ref: Option<ConfigMapKeyRef>,
 }
 
 /// What the gateway made of a Credential.
@@ -113,7 +148,7 @@ pub struct CredentialStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::instant")]
     pub expires_at: Option<Time>,
-    /// Accepted: the object is well formed and its key is free. ResolvedRefs: the Consumer and the Secret are there.
+    /// Accepted: the object is well formed and its key is free; a message beside True is a warning. ResolvedRefs: the Consumer and the Secret are there.
     /// Programmed: the connected proxies know it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]

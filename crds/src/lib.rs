@@ -26,6 +26,8 @@ pub use auth_plugin::{
     NamespacesFrom, SelectorOperator, SelectorRequirement, TargetRef,
 };
 pub use consumer::{Consumer, ConsumerSpec, ConsumerStatus};
-pub use credential::{Credential, CredentialSpec, CredentialStatus, KeyAuthCredential};
+pub use credential::{
+    Credential, CredentialSpec, CredentialStatus, JwtCredential, KeyAuthCredential,
+};
 pub use manifest::{ManifestError, definitions, manifests};
 pub use nulls::prune_nulls;

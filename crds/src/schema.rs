@@ -19,8 +19,20 @@ pub(crate) const GROUPS: Rule = Rule {
 };
 
 pub(crate) const ONE_CREDENTIAL: Rule = Rule {
-    cel: "has(self.keyAuth)",
-    message: "spec needs exactly one credential block: add keyAuth (keyAuth: {} generates a key)",
+    cel: "has(self.keyAuth) != has(self.jwt)",
+    message: "spec needs exactly one credential block: keyAuth (keyAuth: {} generates a key) or jwt (jwt: {} generates key and secret)",
+};
+
+pub(crate) const JWT_SECRET: Rule = Rule {
+    cel: "!has(self.secretRef) || self.algorithm in ['HS256', 'HS384', 'HS512']",
+    message: "jwt.secretRef is for HS256, HS384 and HS512: remove it, or choose one of these algorithms",
+};
+
+pub(crate) const JWT_PUBLIC_KEY: Rule = Rule {
+    cel: "(self.algorithm in ['HS256', 'HS384', 'HS512'] ? 0 : 1) == (has(self.publicKey) ? 1 : 0) \
+          + (has(self.publicKeySecretRef) ? 1 : 0) + (has(self.publicKeyConfigMapRef) ? 1 : 0)",
+    message: "jwt needs exactly one of publicKey, publicKeySecretRef and publicKeyConfigMapRef with RS, PS, ES and EdDSA \
+              algorithms, and none of them with HS256, HS384 and HS512",
 };
 
 pub(crate) const TTL_OR_EXPIRY: Rule = Rule {
@@ -44,8 +56,8 @@ pub(crate) const HASH: Rule = Rule {
 };
 
 pub(crate) const ONE_PLUGIN: Rule = Rule {
-    cel: "[has(self.keyAuth), has(self.acl)].exists_one(given, given)",
-    message: "spec needs exactly one plugin block: give one of keyAuth and acl, and make an AuthPlugin for each other",
+    cel: "[has(self.keyAuth), has(self.jwt), has(self.acl)].exists_one(given, given)",
+    message: "spec needs exactly one plugin block: give one of keyAuth, jwt and acl, and make an AuthPlugin for each other",
 };
 
 pub(crate) const CONSUMER_TARGET: Rule = Rule {

@@ -6,6 +6,7 @@
 //! that workers share is counted up or down on behalf of a request.
 
 mod consumers;
+mod jwts;
 mod keys;
 mod names;
 
@@ -17,10 +18,12 @@ use aws_lc_rs::digest;
 use parking_lot::Mutex;
 
 pub use consumers::{ConsumerRef, NewConsumer};
+pub use jwts::{JwtCredential, JwtLookup, NewJwt};
 pub use keys::{CredentialId, KeySlot, NewKey};
 pub use names::{KeyId, Namespaces};
 
-use consumers::{ConsumerChange, ConsumerShard};
+use consumers::{ConsumerChange, ConsumerShard, Identifier};
+use jwts::{JwtChange, JwtShard};
 use keys::{KeyChange, KeyShard, Position, Times};
 use names::Interner;
 
@@ -47,9 +50,13 @@ pub enum KeyLookup {
     NoConsumer,
 }
 
+/// Who a credential proves, and the credential's public identifier.
+pub type Proven = (ConsumerRef, CredentialId);
+
 /// Consumers and credentials.
 pub struct Directory {
     keys: Box<[ArcSwap<KeyShard>]>,
+    jwts: Box<[ArcSwap<JwtShard>]>,
     consumers: Box<[ArcSwap<ConsumerShard>]>,
     namespaces: Mutex<Interner>,
     credentials: AtomicUsize,
@@ -60,10 +67,14 @@ pub struct Directory {
 
 impl Default for Directory {
     fn default() -> Self {
-        let (keys, consumers) = (std::sync::Arc::default(), std::sync::Arc::default());
+        let (keys, jwts) = (std::sync::Arc::default(), std::sync::Arc::default());
+        let consumers = std::sync::Arc::default();
         Self {
             keys: (0..SHARDS)
                 .map(|_| ArcSwap::new(std::sync::Arc::clone(&keys)))
+                .collect(),
+            jwts: (0..SHARDS)
+                .map(|_| ArcSwap::new(std::sync::Arc::clone(&jwts)))
                 .collect(),
             consumers: (0..SHARDS)
                 .map(|_| ArcSwap::new(std::sync::Arc::clone(&consumers)))
@@ -86,6 +97,7 @@ impl std::fmt::Debug for Directory {
 #[derive(Debug, Default)]
 pub struct Changes {
     keys: Vec<KeyChange>,
+    jwts: Vec<(KeySlot, JwtChange)>,
     consumers: Vec<(KeyId, ConsumerChange)>,
 }
 
@@ -93,18 +105,23 @@ impl Changes {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.len() + self.consumers.len()
+        self.keys.len() + self.jwts.len() + self.consumers.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.consumers.is_empty()
+        self.len() == 0
     }
 
     /// Takes away the credential `id`, which was put at `slot`.
     pub fn remove_key(&mut self, id: KeyId, slot: KeySlot) {
         self.keys.push(KeyChange::Remove(slot, id.tag()));
+    }
+
+    /// Takes away the JWT credential `id`, which was put at `slot`.
+    pub fn remove_jwt(&mut self, id: KeyId, slot: KeySlot) {
+        self.jwts.push((slot, JwtChange::Remove(id)));
     }
 
     /// Puts a Consumer, in place of what was under its key.
@@ -160,7 +177,7 @@ impl Directory {
             .map(ArcSwap::load);
         match consumers
             .as_ref()
-            .and_then(|shard| shard.find(&entry.consumer, Some(&entry.id)))
+            .and_then(|shard| shard.find(&entry.consumer, Identifier::Uuid(&entry.id)))
         {
             Some(consumer) => KeyLookup::Found {
                 credential: consumer.credential(),
@@ -173,7 +190,58 @@ impl Directory {
     /// The Consumer of a key "Consumer/<namespace>/<name>" ([`KeyId::of`], computed when the handler is built).
     #[must_use]
     pub fn consumer(&self, key: &KeyId) -> Option<ConsumerRef> {
-        self.consumers.get(key.shard())?.load().find(key, None)
+        let shard = self.consumers.get(key.shard())?.load();
+        shard.find(key, Identifier::None)
+    }
+
+    /// Looks up the JWT credential that a token means by `name`, and lets `judge` look at it. `now` is in seconds since
+    /// 1970.
+    pub fn jwt<R>(
+        &self,
+        name: &str,
+        namespaces: &Namespaces,
+        now: i64,
+        judge: impl FnOnce(JwtLookup<'_>) -> R,
+    ) -> R {
+        let position = self.name_position(name);
+        let Some(shard) = self.jwts.get(position.slot.shard()) else {
+            return judge(JwtLookup::Unknown);
+        };
+        let shard = shard.load();
+        let mut lookup = JwtLookup::Unknown;
+        for credential in shard
+            .matches(position, name)
+            .filter(|credential| namespaces.contains(credential.namespace()))
+        {
+            lookup = match lookup {
+                _ if !credential.in_force(now) => match lookup {
+                    JwtLookup::Unknown => JwtLookup::OutOfTime,
+                    other => other,
+                },
+                JwtLookup::Unknown | JwtLookup::OutOfTime => JwtLookup::Found(credential),
+                JwtLookup::Found(_) | JwtLookup::Ambiguous => JwtLookup::Ambiguous,
+            };
+        }
+        judge(lookup)
+    }
+
+    /// Whom a JWT credential proves; None where its Consumer does not exist.
+    #[must_use]
+    pub fn proven_by(&self, credential: &JwtCredential) -> Option<Proven> {
+        let shard = self.consumers.get(credential.consumer.shard())?.load();
+        let consumer = shard.find(&credential.consumer, Identifier::Text(&credential.name))?;
+        Some((consumer.clone(), consumer.credential()))
+    }
+
+    /// Puts a JWT credential, in place of the one with the same id in the same shard, which is returned. Where its name
+    /// changes, that may be another one: it is then to be removed from the old one with [`Changes::remove_jwt`].
+    pub fn put_jwt(&self, changes: &mut Changes, new: NewJwt<'_>) -> KeySlot {
+        let position = self.name_position(new.name);
+        let namespace = self.namespaces.lock().id(new.namespace);
+        let credential = std::sync::Arc::new(JwtCredential::new(new, namespace));
+        let change = JwtChange::Put(position.rank(), credential);
+        changes.jwts.push((position.slot, change));
+        position.slot
     }
 
     /// Puts a credential, in place of the one with the same key in the same shard, which is returned. Where its digest
@@ -190,11 +258,23 @@ impl Directory {
 
     /// Makes changes, a shard at a time. Later changes of one thing win over earlier ones. Only one writer at a time.
     pub fn apply(&self, changes: Changes) {
-        let Changes { keys, consumers } = changes;
+        let Changes {
+            keys,
+            jwts,
+            consumers,
+        } = changes;
         for group in by_shard(&keys, KeyChange::shard).chunk_by(|(a, _), (b, _)| a == b) {
             if let Some(shard) = group.first().and_then(|(shard, _)| self.keys.get(*shard)) {
                 let old = shard.load();
                 let changed = old.changed(group.iter().map(|(_, change)| *change));
+                count(&self.credentials, old.len(), changed.len());
+                shard.store(std::sync::Arc::new(changed));
+            }
+        }
+        for group in by_shard(&jwts, |(slot, _)| slot.shard()).chunk_by(|(a, _), (b, _)| a == b) {
+            if let Some(shard) = group.first().and_then(|(shard, _)| self.jwts.get(*shard)) {
+                let old = shard.load();
+                let changed = old.changed(group.iter().map(|(_, (_, change))| change));
                 count(&self.credentials, old.len(), changed.len());
                 shard.store(std::sync::Arc::new(changed));
             }
@@ -226,6 +306,10 @@ impl Directory {
 
     fn position(&self, digest: &[u8; 32]) -> Position {
         Position::new(self.placement.hash_one(digest))
+    }
+
+    fn name_position(&self, name: &str) -> Position {
+        Position::new(self.placement.hash_one(name))
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, request};
 
 use crate::directory::{ConsumerRef, CredentialId, Directory, Namespaces};
-use crate::{Config, acl, key_auth};
+use crate::{Config, acl, jwt, key_auth};
 
 /// The body of a request, as far as plugins need it.
 pub trait RequestBody {
@@ -101,6 +101,8 @@ pub struct Refusal {
     pub status: StatusCode,
     /// Text of `{"message": …}`.
     pub message: Cow<'static, str>,
+    /// Members of the answer's JSON, in place of the message; empty: `{"message": …}`.
+    pub members: Vec<(&'static str, &'static str)>,
     /// The `WWW-Authenticate` challenge.
     pub challenge: Option<HeaderValue>,
     /// Short and constant, for the log and the metric: "no_key", "unknown_key", "expired" …
@@ -121,6 +123,8 @@ pub struct BuildContext<'a> {
 /// A plugin that is ready to run.
 #[derive(Debug)]
 pub enum Handler {
+    /// [`jwt`]
+    Jwt(Box<jwt::handler::Handler>),
     /// [`key_auth`]
     KeyAuth(key_auth::handler::Handler),
     /// [`acl`]
@@ -134,6 +138,10 @@ impl Handler {
     /// The configuration does not hold together; the proxy refuses the plugin and closes its routes.
     pub fn build(config: Config, context: BuildContext<'_>) -> Result<Self, String> {
         match config {
+            Config::Jwt(config) => {
+                let handler = jwt::handler::Handler::build(config, context)?;
+                Ok(Self::Jwt(Box::new(handler)))
+            }
             Config::KeyAuth(config) => {
                 key_auth::handler::Handler::build(config, context).map(Self::KeyAuth)
             }
@@ -144,6 +152,7 @@ impl Handler {
     /// Judges a request.
     pub async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
         match self {
+            Self::Jwt(handler) => handler.request(exchange),
             Self::KeyAuth(handler) => handler.request(exchange).await,
             Self::Acl(handler) => handler.request(exchange),
         }

@@ -8,6 +8,7 @@
 //! A new plugin is a folder and an entry in [`Type`], [`Config`] and, for the runtime, [`handler::Handler`].
 
 pub mod acl;
+pub mod jwt;
 pub mod key_auth;
 mod problem;
 mod registry;
@@ -19,6 +20,8 @@ pub mod directory;
 #[cfg(feature = "handlers")]
 pub mod fields;
 #[cfg(feature = "handlers")]
+mod gate;
+#[cfg(feature = "handlers")]
 pub mod handler;
 
 #[cfg(test)]
@@ -27,4 +30,4 @@ mod stage;
 
 pub use problem::{Problem, Problems};
 pub use registry::{Config, ConfigError, Type};
-pub use types::{ObjectName, SecretKeyRef};
+pub use types::{ConfigMapKeyRef, ObjectName, SecretKeyRef};

@@ -1,6 +1,7 @@
 //! What is wrong with a value, in words that name the field and the remedy.
 
-use crate::schema::Rule;
+use crate::ObjectName;
+use crate::schema::{self, Rule};
 
 /// A value that an object must not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +55,22 @@ impl Problems {
                 field,
                 format!("must have at most {max} characters, it has {length}"),
             );
+        }
+    }
+
+    /// Checks the field `anonymous`.
+    pub fn anonymous(&mut self, anonymous: Option<&ObjectName>) {
+        if let Some(anonymous) = anonymous {
+            self.length("anonymous.name", &anonymous.name, 1, 253);
+        }
+    }
+
+    /// Checks the field `realm`.
+    pub fn realm(&mut self, realm: Option<&str>) {
+        if let Some(realm) = realm {
+            self.length("realm", realm, 1, 256);
+            let printable = realm.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+            self.rule("realm", printable, schema::REALM);
         }
     }
 

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, acl, key_auth};
+use crate::{ObjectName, Problem, acl, jwt, key_auth};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Type {
+    /// [`jwt`]
+    Jwt,
     /// [`key_auth`]
     KeyAuth,
     /// [`acl`]
@@ -16,12 +18,13 @@ pub enum Type {
 
 impl Type {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 2] = [Self::KeyAuth, Self::Acl];
+    pub const ALL: [Self; 3] = [Self::Jwt, Self::KeyAuth, Self::Acl];
 
     /// The name of the block in an `AuthPlugin`, of the type in the snapshot and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Jwt => "jwt",
             Self::KeyAuth => "keyAuth",
             Self::Acl => "acl",
         }
@@ -37,7 +40,7 @@ impl Type {
     #[must_use]
     pub const fn authenticates(self) -> bool {
         match self {
-            Self::KeyAuth => true,
+            Self::Jwt | Self::KeyAuth => true,
             Self::Acl => false,
         }
     }
@@ -46,7 +49,7 @@ impl Type {
     #[must_use]
     pub const fn attaches_to_consumers(self) -> bool {
         match self {
-            Self::KeyAuth => false,
+            Self::Jwt | Self::KeyAuth => false,
             Self::Acl => true,
         }
     }
@@ -55,6 +58,8 @@ impl Type {
 /// The configuration of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Config {
+    /// [`jwt`]
+    Jwt(jwt::Config),
     /// [`key_auth`]
     KeyAuth(key_auth::Config),
     /// [`acl`]
@@ -86,6 +91,7 @@ impl Config {
         let kind =
             Type::from_name(kind).ok_or_else(|| ConfigError::UnknownType(kind.to_owned()))?;
         let read = match kind {
+            Type::Jwt => serde_json::from_slice(json).map(Self::Jwt),
             Type::KeyAuth => serde_json::from_slice(json).map(Self::KeyAuth),
             Type::Acl => serde_json::from_slice(json).map(Self::Acl),
         };
@@ -96,6 +102,7 @@ impl Config {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let written = match self {
+            Self::Jwt(config) => serde_json::to_vec(config),
             Self::KeyAuth(config) => serde_json::to_vec(config),
             Self::Acl(config) => serde_json::to_vec(config),
         };
@@ -107,6 +114,7 @@ impl Config {
     #[must_use]
     pub const fn kind(&self) -> Type {
         match self {
+            Self::Jwt(_) => Type::Jwt,
             Self::KeyAuth(_) => Type::KeyAuth,
             Self::Acl(_) => Type::Acl,
         }
@@ -116,6 +124,7 @@ impl Config {
     #[must_use]
     pub fn check(&self) -> Vec<Problem> {
         match self {
+            Self::Jwt(config) => config.check(),
             Self::KeyAuth(config) => config.check(),
             Self::Acl(config) => config.check(),
         }
@@ -125,6 +134,7 @@ impl Config {
     #[must_use]
     pub const fn anonymous(&self) -> Option<&ObjectName> {
         match self {
+            Self::Jwt(config) => config.anonymous.as_ref(),
             Self::KeyAuth(config) => config.anonymous.as_ref(),
             Self::Acl(_) => None,
         }

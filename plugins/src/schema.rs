@@ -21,6 +21,12 @@ pub fn rules(rules: &[Rule]) -> Value {
         .collect()
 }
 
+/// Whether a text can be the name of a header or of a cookie: a token of RFC 9110.
+pub(crate) fn is_header_name(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
 /// Key names are header names too.
 pub(crate) const KEY_NAMES: Rule = Rule {
     cel: "self.all(name, name.matches(\"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$\"))",
@@ -31,6 +37,21 @@ pub(crate) const KEY_NAMES: Rule = Rule {
 pub(crate) const KEY_PLACES: Rule = Rule {
     cel: "self.keyInHeader || self.keyInQuery || self.keyInBody",
     message: "keyAuth searches nowhere: set at least one of keyInHeader, keyInQuery and keyInBody to true",
+};
+
+/// Names of headers and cookies.
+pub(crate) const HEADER_NAMES: Rule = KEY_NAMES;
+
+/// Otherwise no request could ever pass.
+pub(crate) const TOKEN_PLACES: Rule = Rule {
+    cel: "size(self.uriParamNames) + size(self.cookieNames) + size(self.headerNames) > 0",
+    message: "jwt searches nowhere: name something in uriParamNames, cookieNames or headerNames",
+};
+
+/// A lifetime can only be judged where there has to be one.
+pub(crate) const EXPIRATION: Rule = Rule {
+    cel: "self.maximumExpiration == 0 || 'exp' in self.claimsToVerify",
+    message: "maximumExpiration needs exp in claimsToVerify: add it, or set maximumExpiration to 0",
 };
 
 /// The realm becomes a quoted string of a header.

@@ -160,13 +160,23 @@ impl Scene {
             Verdict::Refuse(Refusal {
                 status,
                 message,
+                members,
                 challenge,
                 reason,
             }) => {
                 let challenge = challenge
                     .map(|challenge| format!(" <{}>", challenge.to_str().unwrap()))
                     .unwrap_or_default();
-                format!("{} {message} ({reason}){challenge}", status.as_u16())
+                let members: Vec<_> = members
+                    .iter()
+                    .map(|(name, text)| format!("{name}={text}"))
+                    .collect();
+                let said = if members.is_empty() {
+                    message.into_owned()
+                } else {
+                    members.join(", ")
+                };
+                format!("{} {said} ({reason}){challenge}", status.as_u16())
             }
         }
     }

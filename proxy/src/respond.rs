@@ -127,6 +127,18 @@ impl Failure {
         }
     }
 
+    /// What a client is told, as JSON: `{"message": …}` unless a plugin says otherwise.
+    fn json(&self) -> Bytes {
+        match self {
+            Self::Refused(refusal) if !refusal.members.is_empty() => {
+                let members = refusal.members.iter();
+                let members = members.map(|(name, text)| ((*name).to_owned(), (*text).into()));
+                Bytes::from(serde_json::Value::Object(members.collect()).to_string())
+            }
+            _ => json(self.message()),
+        }
+    }
+
     /// Whether what follows on the same connection cannot be told from this request.
     const fn closes(&self) -> bool {
         matches!(
@@ -152,7 +164,7 @@ pub(crate) fn answer(
     let mut response = if asker.grpc {
         grpc(failure)
     } else {
-        let mut response = Response::new(Body::full(json(failure.message())));
+        let mut response = Response::new(Body::full(failure.json()));
         *response.status_mut() = failure.status();
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         response
@@ -259,6 +271,7 @@ mod tests {
         Failure::Refused(Refusal {
             status,
             message: "No \"API\" key".into(),
+            members: Vec::new(),
             challenge: Some(HeaderValue::from_static("Key")),
             reason: "no_key",
         })
@@ -285,6 +298,18 @@ mod tests {
             "application/json; charset=utf-8"
         );
         assert!(!response.headers().contains_key(CONNECTION));
+    }
+
+    #[test]
+    fn a_refusal_may_have_members_of_its_own() {
+        let Failure::Refused(mut refusal) = refused(StatusCode::UNAUTHORIZED) else {
+            unreachable!()
+        };
+        refusal.members = vec![("exp", "token expired"), ("nbf", "must be a number")];
+        assert_eq!(
+            Failure::Refused(refusal).json(),
+            r#"{"exp":"token expired","nbf":"must be a number"}"#
+        );
     }
 
     #[test]

@@ -13,10 +13,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use plugins::directory::{Changes, Directory, KeyId, NewConsumer, NewKey};
+use plugins::directory::{Changes, Directory, KeyId, NewConsumer, NewJwt, NewKey};
 use plugins::handler::{BuildContext, Handler};
+use plugins::jwt::{Algorithm, Material, VerificationKey};
 use prost::Message;
 use snapshot::Hash;
+use snapshot::proto::credential::Proof;
+use snapshot::proto::jwt::Verification;
 use snapshot::proto::resource::Body;
 use snapshot::proto::{self, Bucket, Refusal, Resource};
 
@@ -292,7 +295,7 @@ impl State {
                 match (old, place) {
                     (None, Place::Table) => drop(self.names.insert(id, key.as_str().into())),
                     // It was refused before.
-                    (Some(Place::Table), Place::Key(_) | Place::Consumer) => {
+                    (Some(Place::Table), Place::Key(_) | Place::Jwt(_) | Place::Consumer) => {
                         drop(self.names.remove(&id))
                     }
                     _ => {}
@@ -402,23 +405,45 @@ impl State {
         let proof = credential
             .proof
             .ok_or("this version of the proxy does not know this kind of credential")?;
-        let proto::credential::Proof::KeyAuth(proof) = proof;
-        let new = NewKey {
-            key: id,
-            namespace,
-            digest: (&*proof.digest)
-                .try_into()
-                .map_err(|_| "the digest is not 32 bytes long")?,
-            id: credential
-                .id
-                .parse()
-                .map_err(|_| format!("id: {:?} is not a UUID", credential.id))?,
-            consumer: self.consumer_id(credential.consumer),
-            not_before: credential.not_before,
-            expires_at: credential.expires_at,
-        };
-        let slot = self.directory.put_key(&mut progress.changes, &new);
-        Ok(Place::Key(slot))
+        let consumer = self.consumer_id(credential.consumer);
+        let (not_before, expires_at) = (credential.not_before, credential.expires_at);
+        match proof {
+            Proof::KeyAuth(proof) => {
+                let new = NewKey {
+                    key: id,
+                    namespace,
+                    digest: (&*proof.digest)
+                        .try_into()
+                        .map_err(|_| "the digest is not 32 bytes long")?,
+                    id: credential
+                        .id
+                        .parse()
+                        .map_err(|_| format!("id: {:?} is not a UUID", credential.id))?,
+                    consumer,
+                    not_before,
+                    expires_at,
+                };
+                let slot = self.directory.put_key(&mut progress.changes, &new);
+                Ok(Place::Key(slot))
+            }
+            Proof::Jwt(proof) => {
+                let (name, key) = (&*proof.key, verification_key(&proof)?);
+                if name.is_empty() || name.chars().any(char::is_control) {
+                    return Err("the key is empty or holds control characters".to_owned());
+                }
+                let new = NewJwt {
+                    id,
+                    namespace,
+                    name,
+                    key,
+                    consumer,
+                    not_before,
+                    expires_at,
+                };
+                let slot = self.directory.put_jwt(&mut progress.changes, new);
+                Ok(Place::Jwt(slot))
+            }
+        }
     }
 
     fn consumer_id(&mut self, key: String) -> KeyId {
@@ -493,6 +518,7 @@ impl State {
         match place {
             Place::Consumer => progress.changes.remove_consumer(*id),
             Place::Key(slot) => progress.changes.remove_key(*id, slot),
+            Place::Jwt(slot) => progress.changes.remove_jwt(*id, slot),
             Place::Table => {
                 let Some(key) = self.names.remove(id) else {
                     return;
@@ -533,10 +559,27 @@ impl State {
     }
 }
 
-/// An API key that is elsewhere now, or is none any more, leaves its old place.
+/// What verifies the signatures of a credential's tokens.
+fn verification_key(proof: &proto::Jwt) -> Result<VerificationKey, String> {
+    let algorithm = Algorithm::from_name(&proof.algorithm).ok_or_else(|| {
+        let name = &proof.algorithm;
+        format!("this version of the proxy does not know the algorithm {name:?}")
+    })?;
+    let material = match &proof.verification {
+        Some(Verification::Secret(secret)) => Material::Secret(secret),
+        Some(Verification::PublicKey(der)) => Material::PublicKey(der),
+        None => {
+            return Err("this version of the proxy cannot verify with this".to_owned());
+        }
+    };
+    VerificationKey::new(algorithm, material)
+}
+
+/// A credential that is elsewhere now, or is none any more, leaves its old place.
 fn forget_key(old: Option<Place>, new: Place, id: KeyId, changes: &mut Changes) {
     match old {
         Some(Place::Key(slot)) if new != Place::Key(slot) => changes.remove_key(id, slot),
+        Some(Place::Jwt(slot)) if new != Place::Jwt(slot) => changes.remove_jwt(id, slot),
         _ => {}
     }
 }

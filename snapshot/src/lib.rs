@@ -29,7 +29,12 @@ pub mod proto {
             }
         )*};
     }
-    redacted!(Certificate, Secret, KeyAuth);
+    redacted!(Certificate, Secret, KeyAuth, Jwt);
+    impl std::fmt::Debug for jwt::Verification {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Verification(redacted)")
+        }
+    }
 }
 
 pub use set::{BUCKETS, Change, Diff, Entry, Hash, Set, bucket_of, hash_of};

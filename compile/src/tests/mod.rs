@@ -4,6 +4,7 @@ mod authentication;
 mod gateways;
 mod incremental;
 mod ingresses;
+mod jwt;
 mod objects;
 mod plugins;
 mod properties;

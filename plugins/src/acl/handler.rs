@@ -47,6 +47,7 @@ impl Handler {
             return Verdict::Refuse(Refusal {
                 status: StatusCode::UNAUTHORIZED,
                 message: Cow::Borrowed("Unauthorized"),
+                members: Vec::new(),
                 challenge: caller.challenge.take(),
                 reason: "no_consumer",
             });
@@ -64,6 +65,7 @@ impl Handler {
             return Verdict::Refuse(Refusal {
                 status: StatusCode::FORBIDDEN,
                 message: Cow::Borrowed("You cannot consume this service"),
+                members: Vec::new(),
                 challenge: None,
                 reason,
             });

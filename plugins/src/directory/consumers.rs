@@ -218,6 +218,14 @@ impl ConsumerRef {
     }
 }
 
+/// The public identifier of the credential that led to a Consumer.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Identifier<'a> {
+    None,
+    Uuid(&'a [u8; 16]),
+    Text(&'a str),
+}
+
 #[derive(Debug)]
 pub(super) enum ConsumerChange {
     Put(NewConsumer),
@@ -242,7 +250,7 @@ impl ConsumerShard {
     }
 
     /// The Consumer under a key, with the identifier of the credential that led to it.
-    pub(super) fn find(&self, key: &KeyId, credential: Option<&[u8; 16]>) -> Option<ConsumerRef> {
+    pub(super) fn find(&self, key: &KeyId, credential: Identifier<'_>) -> Option<ConsumerRef> {
         let range = window(self.keys.len(), key.rank(), |at| {
             self.keys.get(at).map(rank_of)
         });
@@ -309,7 +317,7 @@ impl ConsumerShard {
 }
 
 /// Writes the packed parts out as text.
-fn unpack(packed: &[u8], credential: Option<&[u8; 16]>) -> Option<ConsumerRef> {
+fn unpack(packed: &[u8], credential: Identifier<'_>) -> Option<ConsumerRef> {
     let (flags, mut rest) = packed.split_first()?;
     let mut text = Vec::with_capacity(packed.len() + 2 * UUID_TEXT);
     let mut ends = [0; 6];
@@ -327,8 +335,10 @@ fn unpack(packed: &[u8], credential: Option<&[u8; 16]>) -> Option<ConsumerRef> {
             *end = length;
         }
     };
-    if let Some(id) = credential {
-        uuid(&mut text, id);
+    match credential {
+        Identifier::None => {}
+        Identifier::Uuid(id) => uuid(&mut text, id),
+        Identifier::Text(id) => text.extend_from_slice(id.as_bytes()),
     }
     end(Part::Credential, &text);
     if flags & UUID_ID == 0 {

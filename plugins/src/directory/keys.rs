@@ -57,6 +57,10 @@ pub(super) struct Position {
 }
 
 impl Position {
+    pub(super) const fn rank(self) -> u32 {
+        self.rank
+    }
+
     pub(super) const fn new(hash: u64) -> Self {
         let [a, b, c, d, e, f, ..] = hash.to_be_bytes();
         Self {

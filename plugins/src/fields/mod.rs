@@ -75,6 +75,24 @@ pub fn in_query<'a>(query: &'a str, name: &str) -> Result<Field<'a>, Unreadable>
     Ok(field)
 }
 
+/// The texts that stand under any of `names` in a query string, in its order.
+///
+/// # Errors
+/// There are too many parameters.
+pub fn each_in_query<'a>(
+    query: &'a str,
+    names: &[Box<str>],
+    mut visit: impl FnMut(Cow<'a, [u8]>),
+) -> Result<(), Unreadable> {
+    form::each(query.as_bytes(), |parameter| {
+        if names.iter().any(|name| parameter.is_named(name))
+            && let Field::Text(text) = parameter.value()
+        {
+            visit(text);
+        }
+    })
+}
+
 /// The query string without the parameters called `name`; None where there is none of them.
 #[must_use]
 pub fn query_without(query: &str, name: &str) -> Option<String> {

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, request};
+use http::{HeaderMap, HeaderName, StatusCode, Uri, request};
 
 use super::Config;
-use crate::directory::{KeyId, KeyLookup, Namespaces, digest_of};
+use crate::directory::{KeyLookup, Namespaces, digest_of};
 use crate::fields::{self, Field, Format, Unreadable};
+use crate::gate::{self, Gate};
 use crate::handler::{BodyError, BuildContext, Exchange, Refusal, RequestBody, Verdict};
 
 /// Ready to run.
@@ -18,11 +19,9 @@ pub struct Handler {
     in_query: bool,
     in_body: bool,
     hide: bool,
-    run_on_preflight: bool,
     max_body_bytes: usize,
-    challenge: HeaderValue,
     namespaces: Namespaces,
-    anonymous: Option<Anonymous>,
+    gate: Gate,
 }
 
 /// A name that may hold the key.
@@ -32,12 +31,6 @@ struct Name {
     header: HeaderName,
     /// The name with `-` for `_`, where it has any: many clients and proxies do not pass on headers with `_`.
     hyphened: Option<HeaderName>,
-}
-
-#[derive(Debug)]
-struct Anonymous {
-    key: KeyId,
-    name: Box<str>,
 }
 
 /// What was presented under a name.
@@ -170,15 +163,7 @@ impl Handler {
         if let Some(problem) = config.check().first() {
             return Err(problem.to_string());
         }
-        let anonymous = config.anonymous.map(|reference| {
-            let key = context
-                .anonymous
-                .ok_or("anonymous: the snapshot does not say which Consumer it is")?;
-            Ok::<_, &str>(Anonymous {
-                key: KeyId::of(key),
-                name: reference.name.into(),
-            })
-        });
+        let challenge = gate::challenge("Key", config.realm.as_deref(), None)?;
         Ok(Self {
             names: config
                 .key_names
@@ -189,24 +174,20 @@ impl Handler {
             in_query: config.key_in_query,
             in_body: config.key_in_body,
             hide: config.hide_credentials,
-            run_on_preflight: config.run_on_preflight,
             max_body_bytes: config.max_body_bytes as usize,
-            challenge: challenge(config.realm.as_deref())?,
+            gate: Gate::new(
+                &context,
+                config.anonymous,
+                config.run_on_preflight,
+                challenge,
+            )?,
             namespaces: context.namespaces,
-            anonymous: anonymous.transpose()?,
         })
     }
 
     pub(crate) async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
-        if !self.run_on_preflight && exchange.head.method == Method::OPTIONS {
-            exchange
-                .caller
-                .challenge
-                .get_or_insert_with(|| self.challenge.clone());
-            return Verdict::Continue("preflight");
-        }
-        if self.anonymous.is_some() && exchange.caller.is_authenticated() {
-            return Verdict::Continue("already_authenticated");
+        if let Some(verdict) = self.gate.passes(exchange) {
+            return verdict;
         }
         match self.authenticate(exchange).await {
             Ok(()) => Verdict::Continue("ok"),
@@ -328,28 +309,16 @@ impl Handler {
 
     /// Lets the anonymous Consumer take over, or refuses.
     fn fail<B>(&self, exchange: &mut Exchange<'_, B>, failure: Failure) -> Verdict {
-        if let (Some(anonymous), Some(reason)) = (&self.anonymous, failure.anonymous_reason()) {
-            let Some(consumer) = exchange.directory.consumer(&anonymous.key) else {
-                let name = &anonymous.name;
-                return Verdict::Refuse(Refusal {
-                    status: StatusCode::INTERNAL_SERVER_ERROR,
-                    message: Cow::Owned(format!(
-                        "anonymous consumer {name} is configured but doesn't exist"
-                    )),
-                    challenge: None,
-                    reason: "anonymous_missing",
-                });
-            };
-            exchange.caller.consumer = Some(consumer);
-            exchange.caller.credential = None;
-            exchange.caller.anonymous = true;
-            return Verdict::Continue(reason);
+        let take_over = |reason| self.gate.take_over(exchange, reason);
+        if let Some(verdict) = failure.anonymous_reason().and_then(take_over) {
+            return verdict;
         }
         let (status, message) = failure.answer();
         Verdict::Refuse(Refusal {
             status,
             message: Cow::Borrowed(message),
-            challenge: (status == StatusCode::UNAUTHORIZED).then(|| self.challenge.clone()),
+            members: Vec::new(),
+            challenge: (status == StatusCode::UNAUTHORIZED).then(|| self.gate.challenge().clone()),
             reason: failure.reason(),
         })
     }
@@ -409,14 +378,4 @@ fn hide_in_query(head: &mut request::Parts, name: &str) -> Result<(), Failure> {
     parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|_| Failure::NotRewritten)?);
     head.uri = Uri::from_parts(parts).map_err(|_| Failure::NotRewritten)?;
     Ok(())
-}
-
-/// The challenge, with the realm as a quoted string.
-fn challenge(realm: Option<&str>) -> Result<HeaderValue, String> {
-    let Some(realm) = realm else {
-        return Ok(HeaderValue::from_static("Key"));
-    };
-    let escaped = realm.replace('\\', "\\\\").replace('"', "\\\"");
-    HeaderValue::try_from(format!("Key realm=\"{escaped}\""))
-        .map_err(|_| format!("realm: {realm:?} cannot stand in a header"))
 }

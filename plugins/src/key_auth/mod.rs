@@ -75,13 +75,11 @@ impl Config {
     pub fn check(&self) -> Vec<Problem> {
         let mut problems = Problems::default();
         problems.items("keyNames", &self.key_names, 1, 16, 128);
-        let is_name = |name: &String| {
-            name.bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-        };
         problems.rule(
             "keyNames",
-            self.key_names.iter().all(is_name),
+            self.key_names
+                .iter()
+                .all(|name| schema::is_header_name(name)),
             schema::KEY_NAMES,
         );
         problems.rule(
@@ -89,17 +87,8 @@ impl Config {
             self.key_in_header || self.key_in_query || self.key_in_body,
             schema::KEY_PLACES,
         );
-        if let Some(anonymous) = &self.anonymous {
-            problems.length("anonymous.name", &anonymous.name, 1, 253);
-        }
-        if let Some(realm) = &self.realm {
-            problems.length("realm", realm, 1, 256);
-            problems.rule(
-                "realm",
-                realm.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
-                schema::REALM,
-            );
-        }
+        problems.anonymous(self.anonymous.as_ref());
+        problems.realm(self.realm.as_deref());
         if !(1..=MAX_BODY_BYTES).contains(&self.max_body_bytes) {
             problems.add(
                 "maxBodyBytes",

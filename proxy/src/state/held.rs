@@ -13,6 +13,8 @@ pub(super) enum Place {
     Consumer,
     /// An API key in the directory.
     Key(KeySlot),
+    /// A JWT credential in the directory.
+    Jwt(KeySlot),
 }
 
 /// One resource, in few bytes: there may be millions.
@@ -25,6 +27,8 @@ struct Entry {
 
 const TABLE: u16 = u16::MAX;
 const CONSUMER: u16 = u16::MAX - 1;
+/// Beyond the number of any slot.
+const JWT: u16 = 1 << 15;
 
 impl Entry {
     fn new(key: &KeyId, hash: Hash, place: Place) -> Self {
@@ -32,6 +36,7 @@ impl Entry {
             Place::Table => TABLE,
             Place::Consumer => CONSUMER,
             Place::Key(slot) => slot.number(),
+            Place::Jwt(slot) => slot.number() | JWT,
         };
         Self {
             rest: *key.rest(),
@@ -44,6 +49,7 @@ impl Entry {
         match u16::from_be_bytes(self.place) {
             TABLE => Place::Table,
             CONSUMER => Place::Consumer,
+            number if number & JWT != 0 => Place::Jwt(KeySlot::from_number(number ^ JWT)),
             number => Place::Key(KeySlot::from_number(number)),
         }
     }

@@ -1,4 +1,5 @@
 mod chains;
+mod jwts;
 mod refusals;
 
 use http::{HeaderMap, Method};

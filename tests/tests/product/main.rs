@@ -16,6 +16,7 @@ mod hosts;
 mod hygiene;
 mod identity;
 mod ingress;
+mod jwt;
 mod key_auth;
 mod key_body;
 mod logs;

@@ -71,10 +71,10 @@ fn plugins_that_cannot_run_close_their_routes() {
         (key_auth("not JSON"), "keyAuth"),
         (
             Body::Plugin(Plugin {
-                r#type: "jwt".into(),
+                r#type: "oauth2".into(),
                 ..Plugin::default()
             }),
-            "jwt",
+            "oauth2",
         ),
         (
             Body::Plugin(Plugin {
