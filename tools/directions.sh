@@ -21,6 +21,7 @@ never() {
 
 # The pure core: no I/O, and the plugins know nothing of Kubernetes.
 never postern-plugins  kube kube-core kube-client k8s-openapi tokio hyper postern-crds postern-snapshot
+never postern-store    kube kube-core k8s-openapi hyper postern-plugins postern-crds postern-snapshot postern-compile
 never postern-crds     kube-client tokio hyper postern-snapshot postern-compile
 never postern-snapshot kube kube-core k8s-openapi postern-plugins postern-crds postern-compile
 never postern-compile  kube-client tokio hyper postern-controller postern-proxy

@@ -1,0 +1,305 @@
+//! What must outlive a request: tokens, codes, sessions, and leases by which proxies agree who does something.
+//!
+//! One [`Store`] with the same promises wherever it keeps its entries:
+//!
+//! - An entry is found under a [`Key`], which is a digest. Outside this process its contents are sealed.
+//! - [`Store::put_new`], [`Store::replace`], [`Store::take`] and [`Store::lease`] are atomic: of any number that race, one wins.
+//! - What was acknowledged is there for every later read, of every proxy that shares the store.
+//! - Entries that have expired are not seen any more, and go away by themselves.
+//! - An operation that fails says so within a bounded time and may be tried again; see [`Unavailable`] for what it has done.
+//!
+//! All of it may be called on any thread and any runtime with timers. What needs a runtime of its own (connections,
+//! sweeping) lives on the one that [`Store::open`] is given.
+
+mod key;
+mod memory;
+#[allow(dead_code, reason = "memory needs no seal")]
+mod seal;
+#[allow(dead_code, reason = "memory is always there and always readable")]
+mod stats;
+mod url;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+
+pub use key::Key;
+pub use seal::{SealingKeyError, SealingKeys};
+pub use stats::Stats;
+pub use url::{Url, UrlError};
+
+use memory::Memory;
+use stats::Counters;
+use url::Place;
+
+/// Where entries are kept. Clones are the same store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    backend: Backend,
+    counters: Arc<Counters>,
+    settings: Settings,
+}
+
+enum Backend {
+    Memory(Memory),
+}
+
+/// What may be set for a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How long an operation may wait for a store that does not answer.
+    pub patience: Duration,
+    /// How many bytes entries may take in memory.
+    pub memory_limit: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(2),
+            memory_limit: 256 << 20,
+        }
+    }
+}
+
+/// What is kept under a key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The contents.
+    pub value: Bytes,
+    /// Which write this is, for [`Store::replace`].
+    pub version: Version,
+}
+
+/// Tells one write of an entry from every other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version([u8; 12]);
+
+/// Why a store cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A path that cannot be used.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What came of it.
+        source: std::io::Error,
+    },
+}
+
+/// An operation that could not be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The store does not answer. Nothing has been done.
+    #[error("the store does not answer")]
+    Away,
+    /// The store has not answered in time. What was asked may or may not have been done, also later.
+    #[error("the store has not answered")]
+    Uncertain,
+    /// There is no room. Nothing has been done.
+    #[error("the store is full")]
+    Full,
+}
+
+impl Unavailable {
+    /// Seconds after which it makes sense to try again, for `Retry-After`.
+    pub const RETRY_AFTER: u64 = 2;
+}
+
+impl Store {
+    /// Opens a store. `runtime` is where its own work goes on; it must live as long as the store is used.
+    ///
+    /// # Errors
+    /// What `url` says cannot be used. A server that does not answer now is no error: it may later.
+    pub async fn open(url: &Url, sealing: SealingKeys, runtime: Handle) -> Result<Self, OpenError> {
+        Self::open_with(url, sealing, runtime, Settings::default()).await
+    }
+
+    /// [`Store::open`] with other settings than the usual ones.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(
+        url: &Url,
+        _sealing: SealingKeys,
+        runtime: Handle,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        let counters = Arc::new(Counters::default());
+        let backend = match &url.0 {
+            Place::Memory => {
+                let (memory, sweeper) = Memory::new(settings.memory_limit, Arc::clone(&counters));
+                runtime.spawn(sweeper);
+                Backend::Memory(memory)
+            }
+            Place::File(path) => {
+                let source = std::io::ErrorKind::Unsupported.into();
+                let what = format!("opening {}", path.display());
+                return Err(OpenError::Io { what, source });
+            }
+        };
+        let inner = Inner {
+            backend,
+            counters,
+            settings,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn get(&self, key: &Key) -> Result<Option<Entry>, Unavailable> {
+        match &self.0.backend {
+            Backend::Memory(memory) => Ok(memory.get(key)),
+        }
+    }
+
+    /// Writes an entry, whatever was there. Without `ttl` it never expires.
+    ///
+    /// # Errors
+    /// The store is away or full.
+    pub async fn put(
+        &self,
+        key: &Key,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<(), Unavailable> {
+        let done = match &self.0.backend {
+            Backend::Memory(memory) => memory.put(key, value, ttl),
+        };
+        self.count(done)
+    }
+
+    /// Writes an entry where there is none; says whether it did.
+    ///
+    /// # Errors
+    /// The store is away or full.
+    pub async fn put_new(
+        &self,
+        key: &Key,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<bool, Unavailable> {
+        let done = match &self.0.backend {
+            Backend::Memory(memory) => memory.put_new(key, value, ttl),
+        };
+        self.count(done)
+    }
+
+    /// Writes an entry in place of the write that `expected` tells; says whether it did.
+    ///
+    /// # Errors
+    /// The store is away or full.
+    pub async fn replace(
+        &self,
+        key: &Key,
+        expected: &Version,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<bool, Unavailable> {
+        let done = match &self.0.backend {
+            Backend::Memory(memory) => memory.replace(key, expected, value, ttl),
+        };
+        self.count(done)
+    }
+
+    /// Reads an entry and deletes it: of all that take it, one gets it.
+    ///
+    /// # Errors
+    /// The store is away. After [`Unavailable::Uncertain`] the entry may be gone.
+    pub async fn take(&self, key: &Key) -> Result<Option<Entry>, Unavailable> {
+        match &self.0.backend {
+            Backend::Memory(memory) => Ok(memory.take(key)),
+        }
+    }
+
+    /// Deletes an entry, if there is one.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn remove(&self, key: &Key) -> Result<(), Unavailable> {
+        self.take(key).await.map(drop)
+    }
+
+    /// Says whether `holder` has the lease now: it got it, or had it and has it for another `ttl`.
+    ///
+    /// A lease that is not renewed ends after `ttl`. Holders draw their names at random, long enough never to be equal.
+    ///
+    /// # Errors
+    /// The store is away or full.
+    pub async fn lease(
+        &self,
+        key: &Key,
+        holder: &[u8],
+        ttl: Duration,
+    ) -> Result<bool, Unavailable> {
+        let done = match &self.0.backend {
+            Backend::Memory(memory) => memory.lease(key, holder, ttl),
+        };
+        self.count(done)
+    }
+
+    /// Gives a lease back, where `holder` still has it.
+    ///
+    /// # Errors
+    /// The store is away; the lease ends by itself.
+    pub async fn release(&self, key: &Key, holder: &[u8]) -> Result<(), Unavailable> {
+        match &self.0.backend {
+            Backend::Memory(memory) => memory.release(key, holder),
+        }
+        Ok(())
+    }
+
+    /// Whether several proxies see the same entries.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        match &self.0.backend {
+            Backend::Memory(_) => false,
+        }
+    }
+
+    /// Figures for metrics.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.0.counters.read();
+        match &self.0.backend {
+            Backend::Memory(memory) => {
+                let (entries, bytes) = memory.entries();
+                stats.entries = Some(entries as u64);
+                stats.bytes = Some((bytes as u64, self.0.settings.memory_limit as u64));
+            }
+        }
+        stats
+    }
+
+    fn count<T>(&self, done: Result<T, Unavailable>) -> Result<T, Unavailable> {
+        match done {
+            Err(Unavailable::Full) => self.0.counters.full(),
+            Err(Unavailable::Away | Unavailable::Uncertain) => self.0.counters.unavailable(),
+            Ok(_) => {}
+        }
+        done
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.backend {
+            Backend::Memory(_) => f.write_str("Store(memory)"),
+        }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entry({} bytes, redacted)", self.value.len())
+    }
+}
