@@ -20,11 +20,14 @@ never() {
 }
 
 # The pure core: no I/O, and the plugins know nothing of Kubernetes.
-never postern-plugins  kube kube-core kube-client k8s-openapi tokio hyper postern-crds postern-snapshot
 never postern-store    kube kube-core k8s-openapi hyper postern-plugins postern-crds postern-snapshot postern-compile
+never postern-plugins  kube kube-core kube-client k8s-openapi tokio hyper postern-crds postern-snapshot postern-outbound
 never postern-crds     kube-client tokio hyper postern-snapshot postern-compile
 never postern-snapshot kube kube-core k8s-openapi postern-plugins postern-crds postern-compile
 never postern-compile  kube-client tokio hyper postern-controller postern-proxy
+# The client knows nothing of what is asked, and the control plane calls nobody with it.
+never postern-outbound kube kube-core k8s-openapi postern-plugins postern-crds postern-snapshot postern-compile
+never postern-controller postern-outbound
 # The planes meet only in the snapshot.
 never postern-proxy      kube kube-core kube-client k8s-openapi postern-crds postern-compile postern-controller
 never postern-controller postern-proxy
