@@ -19,3 +19,6 @@ pub use error::Error;
 pub use profile::{ForwardProxies, ForwardProxy, Profile, ProfileError, ProfileOptions, Verify};
 pub use refreshed::{Fresh, Refreshed, Schedule};
 pub use single_flight::{Aborted, SingleFlight};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! Against servers on loopback.
+
+mod calls;
+mod flights;
+mod freshness;
+mod proxies;
+mod servers;
