@@ -11,11 +11,11 @@
 //! All of it may be called on any thread and any runtime with timers. What needs a runtime of its own (connections,
 //! sweeping) lives on the one that [`Store::open`] is given.
 
+mod condition;
+mod file;
 mod key;
 mod memory;
-#[allow(dead_code, reason = "memory needs no seal")]
 mod seal;
-#[allow(dead_code, reason = "memory is always there and always readable")]
 mod stats;
 mod url;
 
@@ -31,6 +31,8 @@ pub use seal::{SealingKeyError, SealingKeys};
 pub use stats::Stats;
 pub use url::{Url, UrlError};
 
+use condition::Condition;
+use file::File;
 use memory::Memory;
 use stats::Counters;
 use url::Place;
@@ -41,12 +43,14 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     backend: Backend,
+    sealing: SealingKeys,
     counters: Arc<Counters>,
     settings: Settings,
 }
 
 enum Backend {
     Memory(Memory),
+    File(File),
 }
 
 /// What may be set for a store.
@@ -93,6 +97,15 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    fn stopped(error: tokio::task::JoinError) -> Self {
+        Self::Io {
+            what: "opening the store".to_owned(),
+            source: std::io::Error::other(error),
+        }
+    }
+}
+
 /// An operation that could not be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
@@ -127,7 +140,7 @@ impl Store {
     /// As [`Store::open`].
     pub async fn open_with(
         url: &Url,
-        _sealing: SealingKeys,
+        sealing: SealingKeys,
         runtime: Handle,
         settings: Settings,
     ) -> Result<Self, OpenError> {
@@ -139,13 +152,18 @@ impl Store {
                 Backend::Memory(memory)
             }
             Place::File(path) => {
-                let source = std::io::ErrorKind::Unsupported.into();
-                let what = format!("opening {}", path.display());
-                return Err(OpenError::Io { what, source });
+                let (path, patience) = (path.clone(), settings.patience);
+                let counters = Arc::clone(&counters);
+                // A repair reads the whole file.
+                let open = runtime.spawn_blocking(move || File::open(&path, patience, counters));
+                let file = open.await.map_err(OpenError::stopped)??;
+                runtime.spawn(file.sweeper());
+                Backend::File(file)
             }
         };
         let inner = Inner {
             backend,
+            sealing,
             counters,
             settings,
         };
@@ -157,9 +175,11 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>, Unavailable> {
-        match &self.0.backend {
-            Backend::Memory(memory) => Ok(memory.get(key)),
-        }
+        let found = match &self.0.backend {
+            Backend::Memory(memory) => return Ok(memory.get(key)),
+            Backend::File(file) => file.get(key),
+        };
+        self.opened(key, found)
     }
 
     /// Writes an entry, whatever was there. Without `ttl` it never expires.
@@ -172,10 +192,7 @@ impl Store {
         value: &[u8],
         ttl: Option<Duration>,
     ) -> Result<(), Unavailable> {
-        let done = match &self.0.backend {
-            Backend::Memory(memory) => memory.put(key, value, ttl),
-        };
-        self.count(done)
+        self.write(key, Condition::Any, value, ttl).await.map(drop)
     }
 
     /// Writes an entry where there is none; says whether it did.
@@ -188,10 +205,7 @@ impl Store {
         value: &[u8],
         ttl: Option<Duration>,
     ) -> Result<bool, Unavailable> {
-        let done = match &self.0.backend {
-            Backend::Memory(memory) => memory.put_new(key, value, ttl),
-        };
-        self.count(done)
+        self.write(key, Condition::Absent, value, ttl).await
     }
 
     /// Writes an entry in place of the write that `expected` tells; says whether it did.
@@ -205,10 +219,8 @@ impl Store {
         value: &[u8],
         ttl: Option<Duration>,
     ) -> Result<bool, Unavailable> {
-        let done = match &self.0.backend {
-            Backend::Memory(memory) => memory.replace(key, expected, value, ttl),
-        };
-        self.count(done)
+        let condition = Condition::Version(expected.clone());
+        self.write(key, condition, value, ttl).await
     }
 
     /// Reads an entry and deletes it: of all that take it, one gets it.
@@ -216,9 +228,11 @@ impl Store {
     /// # Errors
     /// The store is away. After [`Unavailable::Uncertain`] the entry may be gone.
     pub async fn take(&self, key: &Key) -> Result<Option<Entry>, Unavailable> {
-        match &self.0.backend {
-            Backend::Memory(memory) => Ok(memory.take(key)),
-        }
+        let taken = match &self.0.backend {
+            Backend::Memory(memory) => return Ok(memory.take(key)),
+            Backend::File(file) => file.take(key).await,
+        };
+        self.opened(key, taken)
     }
 
     /// Deletes an entry, if there is one.
@@ -226,12 +240,20 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn remove(&self, key: &Key) -> Result<(), Unavailable> {
-        self.take(key).await.map(drop)
+        let removed = match &self.0.backend {
+            Backend::Memory(memory) => {
+                memory.take(key);
+                Ok(())
+            }
+            Backend::File(file) => file.take(key).await.map(drop),
+        };
+        self.count(removed)
     }
 
     /// Says whether `holder` has the lease now: it got it, or had it and has it for another `ttl`.
     ///
     /// A lease that is not renewed ends after `ttl`. Holders draw their names at random, long enough never to be equal.
+    /// A lease has no contents: [`Store::get`] is for entries.
     ///
     /// # Errors
     /// The store is away or full.
@@ -241,8 +263,10 @@ impl Store {
         holder: &[u8],
         ttl: Duration,
     ) -> Result<bool, Unavailable> {
+        let (mark, ttl) = (seal::mark(holder), Some(ttl));
         let done = match &self.0.backend {
-            Backend::Memory(memory) => memory.lease(key, holder, ttl),
+            Backend::Memory(memory) => memory.write(key, &Condition::Same, &mark, ttl),
+            Backend::File(file) => file.write(key, Condition::Same, mark, ttl).await,
         };
         self.count(done)
     }
@@ -252,17 +276,22 @@ impl Store {
     /// # Errors
     /// The store is away; the lease ends by itself.
     pub async fn release(&self, key: &Key, holder: &[u8]) -> Result<(), Unavailable> {
-        match &self.0.backend {
-            Backend::Memory(memory) => memory.release(key, holder),
-        }
-        Ok(())
+        let mark = seal::mark(holder);
+        let done = match &self.0.backend {
+            Backend::Memory(memory) => {
+                memory.release(key, &mark);
+                Ok(())
+            }
+            Backend::File(file) => file.release(key, mark).await,
+        };
+        self.count(done)
     }
 
     /// Whether several proxies see the same entries.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         match &self.0.backend {
-            Backend::Memory(_) => false,
+            Backend::Memory(_) | Backend::File(_) => false,
         }
     }
 
@@ -276,8 +305,48 @@ impl Store {
                 stats.entries = Some(entries as u64);
                 stats.bytes = Some((bytes as u64, self.0.settings.memory_limit as u64));
             }
+            Backend::File(_) => {}
         }
         stats
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        condition: Condition,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<bool, Unavailable> {
+        // Without randomness nothing can be sealed.
+        let sealed = || {
+            self.0
+                .sealing
+                .seal(key, value)
+                .map_err(|_| Unavailable::Away)
+        };
+        let done = match &self.0.backend {
+            Backend::Memory(memory) => memory.write(key, &condition, value, ttl),
+            Backend::File(file) => file.write(key, condition, sealed()?, ttl).await,
+        };
+        self.count(done)
+    }
+
+    /// What cannot be read is nothing: whoever took the key away wants that.
+    fn opened(
+        &self,
+        key: &Key,
+        blob: Result<Option<Vec<u8>>, Unavailable>,
+    ) -> Result<Option<Entry>, Unavailable> {
+        let Some(blob) = self.count(blob)? else {
+            return Ok(None);
+        };
+        match self.0.sealing.open(key, blob) {
+            Ok((value, version)) => Ok(Some(Entry { value, version })),
+            Err(seal::Unreadable) => {
+                self.0.counters.unreadable();
+                Ok(None)
+            }
+        }
     }
 
     fn count<T>(&self, done: Result<T, Unavailable>) -> Result<T, Unavailable> {
@@ -294,6 +363,7 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.backend {
             Backend::Memory(_) => f.write_str("Store(memory)"),
+            Backend::File(_) => f.write_str("Store(file)"),
         }
     }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use papaya::{Compute, HashMap, Operation};
 use tokio::sync::Notify;
 
+use crate::condition::Condition;
 use crate::stats::Counters;
 use crate::{Entry, Key, Unavailable, Version};
 
@@ -43,15 +44,6 @@ struct Slot {
     expires: Option<Instant>,
 }
 
-/// What a write wants to find.
-enum Condition<'a> {
-    Any,
-    Absent,
-    Version(&'a Version),
-    /// Nothing, or this value.
-    Holder(&'a [u8]),
-}
-
 impl Slot {
     fn lives(&self, now: Instant) -> bool {
         self.expires.is_none_or(|expires| now < expires)
@@ -69,14 +61,12 @@ impl Slot {
     }
 }
 
-impl Condition<'_> {
-    fn holds(&self, found: Option<&Slot>) -> bool {
-        match (self, found) {
-            (Self::Any, _) | (Self::Absent | Self::Holder(_), None) => true,
-            (Self::Absent, Some(_)) | (Self::Version(_), None) => false,
-            (Self::Version(expected), Some(slot)) => slot.version == **expected,
-            (Self::Holder(holder), Some(slot)) => slot.value == *holder,
-        }
+fn holds(condition: &Condition, found: Option<&Slot>, value: &[u8]) -> bool {
+    match (condition, found) {
+        (Condition::Any, _) | (Condition::Absent | Condition::Same, None) => true,
+        (Condition::Absent, Some(_)) | (Condition::Version(_), None) => false,
+        (Condition::Version(expected), Some(slot)) => slot.version == *expected,
+        (Condition::Same, Some(slot)) => slot.value == value,
     }
 }
 
@@ -105,43 +95,6 @@ impl Memory {
         Some(slot.entry())
     }
 
-    pub(crate) fn put(
-        &self,
-        key: &Key,
-        value: &[u8],
-        ttl: Option<Duration>,
-    ) -> Result<(), Unavailable> {
-        self.write(key, value, ttl, &Condition::Any).map(drop)
-    }
-
-    pub(crate) fn put_new(
-        &self,
-        key: &Key,
-        value: &[u8],
-        ttl: Option<Duration>,
-    ) -> Result<bool, Unavailable> {
-        self.write(key, value, ttl, &Condition::Absent)
-    }
-
-    pub(crate) fn replace(
-        &self,
-        key: &Key,
-        expected: &Version,
-        value: &[u8],
-        ttl: Option<Duration>,
-    ) -> Result<bool, Unavailable> {
-        self.write(key, value, ttl, &Condition::Version(expected))
-    }
-
-    pub(crate) fn lease(
-        &self,
-        key: &Key,
-        holder: &[u8],
-        ttl: Duration,
-    ) -> Result<bool, Unavailable> {
-        self.write(key, holder, Some(ttl), &Condition::Holder(holder))
-    }
-
     pub(crate) fn take(&self, key: &Key) -> Option<Entry> {
         let now = Instant::now();
         let slots = self.0.slots.pin();
@@ -150,21 +103,20 @@ impl Memory {
         slot.lives(now).then(|| slot.entry())
     }
 
-    pub(crate) fn release(&self, key: &Key, holder: &[u8]) {
-        self.0
-            .remove_if(key, |slot| Condition::Holder(holder).holds(Some(slot)));
+    pub(crate) fn release(&self, key: &Key, value: &[u8]) {
+        self.0.remove_if(key, |slot| slot.value == value);
     }
 
     pub(crate) fn entries(&self) -> (usize, usize) {
         (self.0.slots.len(), self.0.used.load(Relaxed))
     }
 
-    fn write(
+    pub(crate) fn write(
         &self,
         key: &Key,
+        condition: &Condition,
         value: &[u8],
         ttl: Option<Duration>,
-        condition: &Condition<'_>,
     ) -> Result<bool, Unavailable> {
         let table = &*self.0;
         let now = Instant::now();
@@ -179,7 +131,7 @@ impl Memory {
         let slots = table.slots.pin();
         let done = slots.compute(*key, |found| {
             let found = found.map(|(_, slot)| slot).filter(|slot| slot.lives(now));
-            if condition.holds(found) {
+            if holds(condition, found, value) {
                 Operation::Insert(slot.clone())
             } else {
                 Operation::Abort(())

@@ -16,6 +16,8 @@ use crate::{Key, Version};
 
 /// The only form of sealed values so far.
 const FORMAT: u8 = 1;
+/// What stands first in a lease.
+const LEASE: u8 = 2;
 /// Where the nonce begins, which is also what tells one write from another.
 pub(crate) const NONCE_AT: usize = 5;
 const HEAD: usize = NONCE_AT + NONCE_LEN;
@@ -142,6 +144,12 @@ impl SealingKeys {
         blob.truncate(HEAD + length);
         Ok((Bytes::from(blob).slice(HEAD..), version))
     }
+}
+
+/// What a lease holds: its holder's digest, in a form that is no sealed value's.
+pub(crate) fn mark(holder: &[u8]) -> Vec<u8> {
+    let holder = Key::of("lease holder", holder);
+    [&[LEASE][..], holder.as_bytes()].concat()
 }
 
 /// What tells a sealed value from all others.
