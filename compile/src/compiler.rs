@@ -156,7 +156,12 @@ impl Compiler {
             statuses: changes.statuses,
             dropped_statuses: changes.dropped.into_iter().collect(),
             diagnostics: Arc::clone(&self.diagnostics),
-            wanted_secrets: self.wanted.values().cloned().collect(),
+            wanted_secrets: self
+                .wanted
+                .values()
+                .chain(&self.outcome.wanted)
+                .cloned()
+                .collect(),
             gateway_services: self.outcome.gateway_services.clone(),
         }
     }

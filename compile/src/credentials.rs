@@ -21,6 +21,7 @@ use crate::inputs::Inputs;
 use crate::keys::{Digest, Held, Keys, Unique};
 use crate::object::Body;
 use crate::secrets::{CONSUMER_ANNOTATION, CREDENTIAL_LABEL};
+use crate::values::{self, Generated, Missing};
 use crate::{Condition, Kind, Object, ObjectRef, StatusBody, WantedSecret, consumers};
 
 pub(crate) use crate::keys::SharedKeys;
@@ -139,34 +140,20 @@ impl Reading {
         let ObjectRef {
             namespace, name, ..
         } = &object.reference;
-        let Some(secret) = inputs.find(Kind::Secret, namespace, name) else {
-            return self.want(object, entries.to_vec());
-        };
-        if !secret
-            .meta
-            .owners
-            .iter()
-            .any(|owner| **owner == *object.meta.uid)
-        {
-            let message = format!(
-                "Secret {namespace}/{name} is there already and not owned by this Credential, so nothing is generated into \
-                 it; refer to it with {field}.secretRef, or rename one of them"
-            );
-            self.unresolved(field, "Conflicted", message);
-            return false;
-        }
-        self.generated = Some(Arc::clone(name));
-        let held = inputs
-            .secret(namespace, name)
-            .and_then(|(_, secret)| secret.data.as_ref());
-        let missing = held.map(|held| {
-            let missing = entries.iter().filter(|entry| !held.contains_key(**entry));
-            missing.copied().collect::<Vec<_>>()
-        });
-        match missing {
-            Some(missing) if !missing.is_empty() => self.want(object, missing),
-            // Where it cannot be read, or its data are not there yet, who reads it says so.
-            _ => true,
+        match values::generated(inputs, object, entries) {
+            Generated::Complete => {
+                self.generated = Some(Arc::clone(name));
+                true
+            }
+            Generated::Lacks(missing) => self.want(object, missing),
+            Generated::Foreign => {
+                let message = format!(
+                    "Secret {namespace}/{name} is there already and not owned by this Credential, so nothing is generated \
+                     into it; refer to it with {field}.secretRef, or rename one of them"
+                );
+                self.unresolved(field, "Conflicted", message);
+                false
+            }
         }
     }
 
@@ -230,41 +217,13 @@ impl Reading {
         entry: &SecretKeyRef,
         field: &str,
     ) -> Option<Vec<u8>> {
-        let name = format!("Secret {namespace}/{}", entry.name);
-        let Some((_, secret)) = inputs.secret(namespace, &entry.name) else {
-            let message = match inputs
-                .find(Kind::Secret, namespace, &entry.name)
-                .and_then(Object::unreadable)
-            {
-                Some(bad) => format!("{name} cannot be read: {} {}", bad.field, bad.message),
-                None => format!("{name} does not exist"),
-            };
-            self.unresolved(field, "SecretNotFound", message);
-            return None;
-        };
-        let Some(data) = &secret.data else {
-            self.resolved
-                .add("Pending", format!("{name} is being read"));
-            return None;
-        };
-        let Some(value) = data.get(&entry.key) else {
-            self.unresolved(
-                field,
-                "SecretNotFound",
-                format!("{name} has no entry {}", entry.key),
-            );
-            return None;
-        };
-        let value = without_line_break(value);
-        if value.is_empty() {
-            let message = format!(
-                "entry {} of {name} is empty; it needs at least one character",
-                entry.key
-            );
-            self.refuse(field, message);
-            return None;
+        match values::of_secret(inputs, namespace, entry) {
+            Ok(value) => return Some(value.to_vec()),
+            Err(Missing::Pending(message)) => self.resolved.add("Pending", message),
+            Err(Missing::NotFound(reason, message)) => self.unresolved(field, reason, message),
+            Err(Missing::Empty(message)) => self.refuse(field, message),
         }
-        Some(value.to_vec())
+        None
     }
 
     fn api_key(&mut self, key: &[u8]) {
@@ -276,16 +235,6 @@ impl Reading {
         let digest = digest::digest(&digest::SHA256, key);
         self.proof = Digest::try_from(digest.as_ref()).ok().map(api_key);
     }
-}
-
-/// A value loses one line break at its end. What is no text keeps it: it may be one byte of many.
-fn without_line_break(value: &[u8]) -> &[u8] {
-    if std::str::from_utf8(value).is_err() {
-        return value;
-    }
-    value
-        .strip_suffix(b"\n")
-        .map_or(value, |line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 fn api_key(digest: Digest) -> (Unique, Proof) {

@@ -53,18 +53,9 @@ impl Dirty {
                 if both().any(Object::is_credential_secret) {
                     self.credentials.insert(reference.clone());
                 }
-                for user in inputs.users(reference) {
-                    match user.kind {
-                        Kind::Credential => {
-                            self.credentials.insert(user.clone());
-                        }
-                        _ => self.everything = true,
-                    }
-                }
+                self.used(inputs, reference);
             }
-            Kind::ConfigMap => {
-                self.credentials.extend(inputs.users(reference).cloned());
-            }
+            Kind::ConfigMap => self.used(inputs, reference),
             Kind::Consumer => {
                 self.consumers.insert(reference.clone());
                 self.credentials_of(inputs, reference);
@@ -101,6 +92,18 @@ impl Dirty {
             let others =
                 inputs.count(reference.kind, &reference.namespace) - usize::from(new.is_some());
             self.everything |= others == 0;
+        }
+    }
+
+    /// Whoever refers to a Secret or ConfigMap.
+    fn used(&mut self, inputs: &Inputs, reference: &ObjectRef) {
+        for user in inputs.users(reference) {
+            match user.kind {
+                Kind::Credential => {
+                    self.credentials.insert(user.clone());
+                }
+                _ => self.everything = true,
+            }
         }
     }
 

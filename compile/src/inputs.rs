@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crds::AuthPluginSpec;
 use gateway_api::apis::standard::gateways::GatewaySpec;
 use k8s_openapi::api::networking::v1::IngressSpec;
+use plugins::{Reference, Source};
 
 use crate::endpoint_slices::{SERVICE_LABEL, Slice};
 use crate::object::Body;
@@ -270,33 +272,34 @@ fn refers_to(object: &Object) -> BTreeSet<ObjectRef> {
             .map(|name| ObjectRef::new(Kind::Consumer, namespace, name.trim()))
             .into_iter()
             .collect(),
-        Body::AuthPlugin(plugin) => {
-            let anonymous = plugin
-                .configs()
-                .iter()
-                .filter_map(|config| {
-                    Some(ObjectRef::new(
-                        Kind::Consumer,
-                        namespace,
-                        &config.anonymous()?.name,
-                    ))
-                })
-                .collect::<Vec<_>>();
-            let targets = plugin
-                .target_refs
-                .iter()
-                .filter(|target| target.kind == "Consumer")
-                .map(|target| {
-                    ObjectRef::new(
-                        Kind::Consumer,
-                        target.namespace.as_deref().unwrap_or(namespace),
-                        &target.name,
-                    )
-                });
-            targets.chain(anonymous).collect()
-        }
+        Body::AuthPlugin(plugin) => of_plugin(plugin, &object.reference),
         _ => BTreeSet::new(),
     }
+}
+
+/// Its anonymous Consumers, the Consumers that it is attached to, and whatever holds its values.
+fn of_plugin(plugin: &AuthPluginSpec, own: &ObjectRef) -> BTreeSet<ObjectRef> {
+    let namespace = &own.namespace;
+    let here = |kind, name: &str| ObjectRef::new(kind, namespace, name);
+    let mut found = BTreeSet::new();
+    for config in plugin.configs() {
+        let anonymous = config.anonymous();
+        found.extend(anonymous.map(|consumer| here(Kind::Consumer, &consumer.name)));
+        for Reference { source, .. } in config.references() {
+            found.insert(match source {
+                Source::Secret(at) => here(Kind::Secret, &at.name),
+                Source::ConfigMap(at) => here(Kind::ConfigMap, &at.name),
+                Source::Generated(_) => here(Kind::Secret, &own.name),
+            });
+        }
+    }
+    let targets = plugin.target_refs.iter();
+    let consumers = targets.filter(|target| target.kind == "Consumer");
+    found.extend(consumers.map(|target| {
+        let namespace = target.namespace.as_deref().unwrap_or(namespace);
+        ObjectRef::new(Kind::Consumer, namespace, &target.name)
+    }));
+    found
 }
 
 fn certificates_of_gateway(gateway: &GatewaySpec, own: &str) -> BTreeSet<ObjectRef> {

@@ -36,6 +36,7 @@ mod ports;
 mod secrets;
 mod selectors;
 mod services;
+mod values;
 
 pub use compiler::Compiler;
 pub use kind::{Kind, ObjectRef};

@@ -128,7 +128,7 @@ pub struct ProgrammedBy(pub Vec<Arc<str>>);
 /// A Secret that the controller generates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedSecret {
-    /// The Credential that will own it.
+    /// The Credential or AuthPlugin that will own it.
     pub owner: ObjectRef,
     pub owner_uid: Arc<str>,
     /// Name, in the owner's namespace.

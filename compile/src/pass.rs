@@ -15,7 +15,7 @@ use crate::http_matches::Expressions;
 use crate::inputs::Inputs;
 use crate::plugins::Attachments;
 use crate::services::Upstreams;
-use crate::{GatewayService, ObjectRef, Settings};
+use crate::{GatewayService, ObjectRef, Settings, WantedSecret};
 
 /// What the parts of a pass read and write.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) findings: Findings,
     pub(crate) resources: Resources,
     pub(crate) upstreams: Upstreams,
+    /// Secrets to be generated for plugins.
+    pub(crate) wanted: Vec<WantedSecret>,
 }
 
 /// What passes remember, because it is too slow to find out at every one of them.
@@ -48,6 +50,8 @@ pub(crate) struct Outcome {
     /// Keys of the plugins attached to Consumers.
     pub(crate) consumer_plugins: BTreeMap<ObjectRef, Vec<String>>,
     pub(crate) gateway_services: Vec<GatewayService>,
+    /// Secrets to be generated for plugins.
+    pub(crate) wanted: Vec<WantedSecret>,
 }
 
 /// Encoded resources by key.
@@ -88,6 +92,7 @@ pub(crate) fn run(
         findings: Findings::default(),
         resources: Resources::default(),
         upstreams: Upstreams::default(),
+        wanted: Vec::new(),
     };
     let classes = pass.classes();
     let attachments = Attachments::collect(&mut pass, &classes);
@@ -103,5 +108,6 @@ pub(crate) fn run(
         upstreams: pass.upstreams,
         consumer_plugins: attachments.of_consumers(),
         gateway_services,
+        wanted: pass.wanted,
     }
 }

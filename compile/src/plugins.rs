@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use ::plugins::{Config, Type};
+use ::plugins::{Config, Reference, Source, Type};
 use crds::{AuthPluginSpec, ConsumerNamespaces, NamespacesFrom, SelectorOperator, TargetRef};
-use serde_json::Value;
+use serde_json::Value as Json;
 use snapshot::proto;
 use snapshot::proto::resource::Body as Resource;
 
@@ -14,7 +14,8 @@ use crate::findings::{Reasons, in_spec};
 use crate::object::{Body, Unreadable};
 use crate::pass::Pass;
 use crate::selectors::{Operator, Selector, namespaces};
-use crate::{Condition, Kind, Object, ObjectRef, StatusBody};
+use crate::values::{self, Generated, Missing};
+use crate::{Condition, Kind, Object, ObjectRef, StatusBody, WantedSecret};
 
 pub(crate) use crate::attachments::Attachments;
 
@@ -35,11 +36,24 @@ pub(crate) struct Plugin<'a> {
     pub(crate) attached: bool,
     /// Why its routes are closed.
     closed: Vec<String>,
+    /// What the configuration refers to, as far as it is there.
+    values: Vec<Value<'a>>,
+    /// Whether the Secret that has its name holds what is generated for it.
+    generates: bool,
+}
+
+/// A value that a plugin's configuration refers to.
+#[derive(Debug)]
+struct Value<'a> {
+    field: String,
+    /// Of the resource that holds it.
+    key: String,
+    value: &'a [u8],
 }
 
 impl<'a> Plugin<'a> {
     /// Reads an object, as far as that goes.
-    pub(crate) fn of(object: &'a Object, pass: &mut Pass<'_>) -> Option<Self> {
+    pub(crate) fn of(object: &'a Object, pass: &mut Pass<'a>) -> Option<Self> {
         let key = key_of(&object.reference.namespace, &object.reference.name).into();
         let mut plugin = Self {
             object,
@@ -53,6 +67,8 @@ impl<'a> Plugin<'a> {
             resolved: Reasons::default(),
             attached: false,
             closed: Vec::new(),
+            values: Vec::new(),
+            generates: false,
         };
         match &object.body {
             Body::AuthPlugin(spec) => plugin.read(spec, pass),
@@ -62,7 +78,7 @@ impl<'a> Plugin<'a> {
         Some(plugin)
     }
 
-    fn read(&mut self, spec: &'a AuthPluginSpec, pass: &mut Pass<'_>) {
+    fn read(&mut self, spec: &'a AuthPluginSpec, pass: &mut Pass<'a>) {
         self.spec = Some(spec);
         self.enabled = spec.enabled;
         self.targets.clone_from(&spec.target_refs);
@@ -105,12 +121,114 @@ impl<'a> Plugin<'a> {
                 self.resolved.add("ConsumerNotFound", message);
             }
         }
+        if self.closed.is_empty() {
+            self.resolve(pass);
+        }
+    }
+
+    /// Looks up what the configuration refers to. What is not there closes the plugin.
+    fn resolve(&mut self, pass: &mut Pass<'a>) {
+        let references = self
+            .config
+            .as_ref()
+            .map_or_else(Vec::new, Config::references);
+        let entries: Vec<_> = references
+            .iter()
+            .filter_map(|reference| match reference.source {
+                Source::Generated(entry) => Some(entry),
+                Source::Secret(_) | Source::ConfigMap(_) => None,
+            })
+            .collect();
+        if !entries.is_empty() && !self.generate(&entries, pass) {
+            return;
+        }
+        for Reference { field, source } in references {
+            let (object, namespace) = (&self.object.reference, &self.object.reference.namespace);
+            let own = |entry: &str| ::plugins::SecretKeyRef {
+                name: object.name.to_string(),
+                key: entry.to_owned(),
+            };
+            let found = match &source {
+                Source::Secret(at) => values::of_secret(pass.inputs, namespace, at),
+                Source::Generated(entry) => values::of_secret(pass.inputs, namespace, &own(entry)),
+                Source::ConfigMap(at) => {
+                    values::of_config_map(pass.inputs, namespace, at).map(str::as_bytes)
+                }
+            };
+            let key = match &source {
+                Source::Secret(at) => format!("Secret/{namespace}/{}/{}", at.name, at.key),
+                Source::Generated(entry) => format!("Secret/{namespace}/{}/{entry}", object.name),
+                Source::ConfigMap(at) => format!("ConfigMap/{namespace}/{}/{}", at.name, at.key),
+            };
+            match found {
+                Ok(value) => self.values.push(Value { field, key, value }),
+                Err(Missing::Pending(message)) => {
+                    self.resolved.add("Pending", message.clone());
+                    self.closed.push(message);
+                }
+                Err(Missing::NotFound(reason, message)) => {
+                    self.unresolved(&field, reason, message, pass);
+                }
+                Err(Missing::Empty(message)) => {
+                    self.unresolved(&field, "InvalidValue", message, pass);
+                }
+            }
+        }
+    }
+
+    fn unresolved(
+        &mut self,
+        field: &str,
+        reason: &'static str,
+        message: String,
+        pass: &mut Pass<'_>,
+    ) {
+        let field = self.block_field(field);
+        let findings = &mut pass.findings;
+        findings.error(&self.object.reference, reason, field, message.clone());
+        self.resolved.add(reason, message.clone());
+        self.closed.push(message);
+    }
+
+    /// Whether the Secret of generated values is there with all of `entries`; if not, it is asked for.
+    fn generate(&mut self, entries: &[&'static str], pass: &mut Pass<'_>) -> bool {
+        let ObjectRef {
+            namespace, name, ..
+        } = &self.object.reference;
+        let message = match values::generated(pass.inputs, self.object, entries) {
+            Generated::Complete => {
+                self.generates = true;
+                return true;
+            }
+            Generated::Lacks(missing) => {
+                let what = missing.join(" and ");
+                pass.wanted.push(WantedSecret {
+                    owner: self.object.reference.clone(),
+                    owner_uid: Arc::clone(&self.object.meta.uid),
+                    name: Arc::clone(name),
+                    entries: missing,
+                });
+                let message = format!("a {what} is being generated into Secret {namespace}/{name}");
+                self.resolved.add("Pending", message.clone());
+                self.closed.push(message);
+                return false;
+            }
+            Generated::Foreign => format!(
+                "Secret {namespace}/{name} is there already and not owned by this AuthPlugin, so nothing is generated into \
+                 it; name a Secret in the configuration, or rename one of them"
+            ),
+        };
+        self.unresolved("", "Conflicted", message, pass);
+        false
     }
 
     fn block_field(&self, field: &str) -> String {
         self.kind.map_or_else(
             || in_spec(field),
-            |kind| format!("spec.{}.{field}", kind.name()),
+            |kind| match field {
+                "" => format!("spec.{}", kind.name()),
+                field => format!("spec.{}.{field}", kind.name()),
+            },
         )
     }
 
@@ -120,12 +238,12 @@ impl<'a> Plugin<'a> {
         self.enabled = bad
             .spec
             .get("enabled")
-            .and_then(Value::as_bool)
+            .and_then(Json::as_bool)
             .unwrap_or(true);
         let mut unclear = false;
         match bad.spec.get("targetRefs") {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(targets)) => {
+            None | Some(Json::Null) => {}
+            Some(Json::Array(targets)) => {
                 for target in targets {
                     match salvage_target(target) {
                         Some(target) => self.targets.push(target),
@@ -176,6 +294,10 @@ impl<'a> Plugin<'a> {
             let plugin = self.resource(pass);
             pass.resources.put(&self.key, Resource::Plugin(plugin));
         }
+        let secret_name = self.generates.then(|| {
+            let name: &str = &self.object.reference.name;
+            ("secretName", name.into())
+        });
         let conditions = vec![
             self.accepted.condition("Accepted", "Accepted"),
             self.resolved.condition("ResolvedRefs", "ResolvedRefs"),
@@ -185,7 +307,7 @@ impl<'a> Plugin<'a> {
             self.object,
             StatusBody::Conditions {
                 conditions,
-                fields: [].into(),
+                fields: secret_name.into_iter().collect(),
             },
         );
     }
@@ -203,6 +325,15 @@ impl<'a> Plugin<'a> {
         let own = &self.object.reference.namespace;
         let namespaces = self.namespaces(&spec.consumers, pass);
         self.report_shared_keys(&namespaces, pass);
+        for Value { key, value, .. } in &self.values {
+            let value = value.to_vec().into();
+            let secret = proto::Secret { value };
+            pass.resources.put(key, Resource::Secret(secret));
+        }
+        let references = self.values.iter().map(|value| proto::Reference {
+            field: value.field.clone(),
+            key: value.key.clone(),
+        });
         proto::Plugin {
             r#type: kind,
             config: config.to_json().into(),
@@ -211,6 +342,7 @@ impl<'a> Plugin<'a> {
                 .anonymous()
                 .map_or_else(String::new, |name| format!("Consumer/{own}/{}", name.name)),
             closed: String::new(),
+            references: references.collect(),
         }
     }
 
@@ -300,8 +432,8 @@ const fn operator(operator: SelectorOperator) -> Operator {
 }
 
 /// A target out of what does not decode; a section that cannot be read means the whole object.
-fn salvage_target(target: &Value) -> Option<TargetRef> {
-    let text = |name: &str| target.get(name).and_then(Value::as_str).map(str::to_owned);
+fn salvage_target(target: &Json) -> Option<TargetRef> {
+    let text = |name: &str| target.get(name).and_then(Json::as_str).map(str::to_owned);
     Some(TargetRef {
         group: text("group").unwrap_or_default(),
         kind: text("kind")?,

@@ -1,4 +1,4 @@
-//! Makes the Secrets that Credentials want generated.
+//! Makes the Secrets that Credentials and AuthPlugins want generated.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -94,7 +94,7 @@ async fn make(client: &kube::Client, wanted: &WantedSecret) -> Result<(), Error>
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         Err(error) => return Err(error.into()),
     }
-    // It exists: entries that it lacks are added where it is the Credential's own.
+    // It exists: entries that it lacks are added where it is the owner's own.
     let Some(found) = api.get_opt(&wanted.name).await? else {
         return Ok(());
     };

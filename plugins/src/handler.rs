@@ -1,14 +1,15 @@
 //! What a plugin does to a request, and what it may touch while doing so.
 //!
 //! Handlers are built once, when the snapshot arrives, and dispatched statically. A handler reads and changes the
-//! request through [`Exchange`], says who calls in [`Caller`] and returns a [`Verdict`]; it writes no response and no
-//! identity header itself, so that there is one place for each.
+//! request through [`Exchange`], says who calls in [`Caller`] and returns a [`Verdict`]; it writes no refusal and no
+//! identity header itself, so that there is one place for each. One that has more to say answers whole ([`Answer`]), adds
+//! to whatever the client gets ([`ResponseEdits`]), or asks to see the upstream's answer ([`Exchange::watch`]).
 
 use std::borrow::Cow;
 use std::future::Future;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
 use crate::directory::{ConsumerRef, CredentialId, Directory, Namespaces};
 use crate::{Config, acl, jwt, key_auth};
@@ -49,6 +50,20 @@ pub struct Exchange<'a, B> {
     pub directory: &'a Directory,
     /// Seconds since 1970.
     pub now: i64,
+    /// Whether the client uses https, as far as those that are believed say.
+    pub https: bool,
+    /// What the client's answer gets besides, whoever makes it.
+    pub response: &'a mut ResponseEdits,
+    /// Set by a handler that wants to see the head of the upstream's answer: [`Handler::response`] is then called with this
+    /// number.
+    pub watch: Option<u64>,
+}
+
+/// What the client's answer gets besides, whoever makes it: the upstream, the gateway, another plugin.
+#[derive(Debug, Default)]
+pub struct ResponseEdits {
+    /// Headers that are added.
+    pub append: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl<B: RequestBody> Exchange<'_, B> {
@@ -92,6 +107,21 @@ pub enum Verdict {
     Continue(&'static str),
     /// It ends here.
     Refuse(Refusal),
+    /// It ends here, with an answer that is the plugin's own: a redirect, a page, a token.
+    Answer(Box<Answer>),
+}
+
+/// An answer that is a plugin's own. The request's id is added to it.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status of the answer.
+    pub status: StatusCode,
+    /// Its headers, with the body's type. The length is not among them.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// Short and constant, for the log and the metric.
+    pub reason: &'static str,
 }
 
 /// An answer in the gateway's own name.
@@ -118,6 +148,73 @@ pub struct BuildContext<'a> {
     pub namespaces: Namespaces,
     /// The Consumer of `anonymous`, as "Consumer/<namespace>/<name>", whether or not it exists.
     pub anonymous: Option<&'a str>,
+    /// What the configuration refers to.
+    pub values: Values<'a>,
+    /// What all handlers share.
+    pub services: &'a Services,
+}
+
+/// The values that a configuration refers to, by the paths of its fields (see [`crate::Reference`]).
+#[derive(Clone)]
+pub struct Values<'a> {
+    all: &'a [(String, Bytes)],
+    within: String,
+}
+
+impl std::fmt::Debug for Values<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let fields = self.all.iter().map(|(field, _)| field);
+        f.debug_set().entries(fields).finish()
+    }
+}
+
+impl<'a> Values<'a> {
+    /// All values of a plugin.
+    #[must_use]
+    pub const fn new(all: &'a [(String, Bytes)]) -> Self {
+        Self {
+            all,
+            within: String::new(),
+        }
+    }
+
+    /// The values of a block within the plugin's, with their paths seen from there.
+    #[must_use]
+    pub fn within(&self, parent: &str) -> Self {
+        Self {
+            all: self.all,
+            within: format!("{}{parent}.", self.within),
+        }
+    }
+
+    /// The value of a field, if the configuration refers to one.
+    #[must_use]
+    pub fn find(&self, field: &str) -> Option<&'a Bytes> {
+        let own = |path: &str| path.strip_prefix(&*self.within) == Some(field);
+        let found = self.all.iter().find(|(path, _)| own(path));
+        found.map(|(_, value)| value)
+    }
+
+    /// The value of a field that refers to one.
+    ///
+    /// # Errors
+    /// The snapshot does not hold it.
+    pub fn value(&self, field: &str) -> Result<&'a Bytes, String> {
+        self.find(field).ok_or_else(|| {
+            format!(
+                "{}{field}: the snapshot does not hold its value",
+                self.within
+            )
+        })
+    }
+}
+
+/// What all handlers share, on every worker and for the life of the process.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// A runtime apart from the workers': here runs what outlives a request or serves several workers, such as calls to
+    /// other servers. A worker's own runtime ends with the worker, and its connections with it.
+    pub background: tokio::runtime::Handle,
 }
 
 /// A plugin that is ready to run.
@@ -146,6 +243,13 @@ impl Handler {
                 key_auth::handler::Handler::build(config, context).map(Self::KeyAuth)
             }
             Config::Acl(config) => acl::handler::Handler::build(config, context).map(Self::Acl),
+        }
+    }
+
+    /// Sees the head of the upstream's answer to a request for which it set [`Exchange::watch`], and may change its headers.
+    pub const fn response(&self, _status: StatusCode, _headers: &mut HeaderMap, _watch: u64) {
+        match self {
+            Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => {}
         }
     }
 

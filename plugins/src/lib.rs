@@ -11,6 +11,7 @@ pub mod acl;
 pub mod jwt;
 pub mod key_auth;
 mod problem;
+mod references;
 mod registry;
 pub mod schema;
 mod types;
@@ -29,5 +30,6 @@ pub mod handler;
 mod stage;
 
 pub use problem::{Problem, Problems};
+pub use references::{Reference, Source};
 pub use registry::{Config, ConfigError, Type};
-pub use types::{ConfigMapKeyRef, ObjectName, SecretKeyRef};
+pub use types::{CaRef, CaRefKind, ConfigMapKeyRef, ObjectName, SecretKeyRef};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, acl, jwt, key_auth};
+use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -137,6 +137,14 @@ impl Config {
             Self::Jwt(config) => config.anonymous.as_ref(),
             Self::KeyAuth(config) => config.anonymous.as_ref(),
             Self::Acl(_) => None,
+        }
+    }
+
+    /// The values that it needs and does not hold itself, each under the path of its field.
+    #[must_use]
+    pub const fn references(&self) -> Vec<Reference> {
+        match self {
+            Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => Vec::new(),
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Where tests put a plugin on: a directory with a cast, and requests and verdicts written as text.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, header, request};
 
 use crate::Config;
 use crate::directory::{Changes, Directory, KeyId, NewConsumer, NewKey, digest_of};
 use crate::handler::{
-    BodyError, BuildContext, Caller, Exchange, Handler, Refusal, RequestBody, Verdict,
+    BodyError, BuildContext, Caller, Exchange, Handler, Refusal, RequestBody, ResponseEdits,
+    Services, Values, Verdict,
 };
 
 /// Seconds since 1970, on stage.
@@ -100,8 +103,25 @@ pub(crate) fn handler(
             key: "Plugin/shop/it",
             namespaces: directory.namespaces(namespaces.iter().copied()),
             anonymous: anonymous.as_deref(),
+            values: Values::new(&[]),
+            services: &services(),
         },
     )
+}
+
+/// What handlers share, on stage: a background runtime for all tests.
+pub(crate) fn services() -> Services {
+    static BACKGROUND: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    let background = BACKGROUND.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    });
+    Services {
+        background: background.handle().clone(),
+    }
 }
 
 /// A request on its way.
@@ -110,6 +130,8 @@ pub(crate) struct Scene {
     pub(crate) head: request::Parts,
     pub(crate) body: Body,
     pub(crate) caller: Caller,
+    pub(crate) https: bool,
+    pub(crate) response: ResponseEdits,
 }
 
 impl Scene {
@@ -143,6 +165,8 @@ impl Scene {
             head: request.into_parts().0,
             body,
             caller: Caller::default(),
+            https: false,
+            response: ResponseEdits::default(),
         }
     }
 
@@ -154,9 +178,16 @@ impl Scene {
             caller: &mut self.caller,
             directory,
             now: NOW,
+            https: self.https,
+            response: &mut self.response,
+            watch: None,
         };
         match handler.request(&mut exchange).await {
             Verdict::Continue(reason) => format!("{reason}: {}", self.who()),
+            Verdict::Answer(answer) => {
+                let body = String::from_utf8_lossy(&answer.body);
+                format!("{} {body} ({})", answer.status.as_u16(), answer.reason)
+            }
             Verdict::Refuse(Refusal {
                 status,
                 message,

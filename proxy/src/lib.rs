@@ -5,6 +5,7 @@
 //! -> last-good file -> acknowledge.
 
 mod admin;
+mod background;
 mod body;
 mod clock;
 mod dns;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Status;
+use crate::background::Background;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::source::{Reconcile, Started};
@@ -82,7 +84,9 @@ pub async fn run(
         stop.clone(),
     )
     .await?;
-    let mut started = source::start(&options, source, &metrics, &status, &stop)?;
+    let background = Background::start()?;
+    let services = background.services();
+    let mut started = source::start(&options, source, services, &metrics, &status, &stop)?;
     let fleet = Fleet::start(count, &options, &started.runtime, &metrics, &log);
     let mut fleet = fleet.map_err(|source| Error::Start {
         what: "starting the workers".to_owned(),
@@ -111,6 +115,7 @@ pub async fn run(
     if let Err(error) = closed.await {
         tracing::error!(%error, "access log and last good snapshot could not be closed");
     }
+    drop(background);
     Ok(())
 }
 

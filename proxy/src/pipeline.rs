@@ -7,7 +7,7 @@ use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT}
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use plugins::handler::{Caller, Exchange, Verdict};
+use plugins::handler::{Caller, Exchange, ResponseEdits, Verdict};
 use tokio::time::Instant;
 
 use crate::body::{Body, RequestBody};
@@ -29,10 +29,13 @@ pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Respons
     let asker = asker(&head);
     let id = request_id(&head.headers, &conn.peer, &conn.worker.dice);
     let body = RequestBody::new(incoming, conn.worker.settings.timeouts.body_timeout);
+    let mut edits = ResponseEdits::default();
     let passage = Passage {
         conn: &conn,
         record: &mut visit.record,
         id: &id,
+        edits: &mut edits,
+        watching: Vec::new(),
     };
     let mut response = match passage.run(head, body).await {
         Ok(response) => response,
@@ -41,6 +44,9 @@ pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Respons
             respond::answer(&failure, asker, Some(&id))
         }
     };
+    for (name, value) in edits.append {
+        response.headers_mut().append(name, value);
+    }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS && conn.state.stays_http() {
         response
             .headers_mut()
@@ -51,10 +57,10 @@ pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Respons
     response
 }
 
-/// For the log and the metric; a plugin's refusal is noted as its verdict.
+/// For the log and the metric; a plugin's refusal or answer is noted as its verdict.
 fn note(failure: &Failure, record: &mut Record) {
     match failure {
-        Failure::Refused(_) => {}
+        Failure::Refused(_) | Failure::Answered(_) => {}
         Failure::Incomplete(why) => {
             record.cause = Some(Arc::clone(why));
             record.failure = Some(failure.label());
@@ -68,6 +74,10 @@ struct Passage<'a> {
     conn: &'a Rc<Conn>,
     record: &'a mut Record,
     id: &'a RequestId,
+    /// What plugins add to whatever the client gets.
+    edits: &'a mut ResponseEdits,
+    /// Plugins that want to see the upstream's answer.
+    watching: Vec<(Arc<ChainPlugin>, u64)>,
 }
 
 /// The rule that serves a request.
@@ -295,7 +305,7 @@ impl Passage<'_> {
 
     async fn ask(
         &mut self,
-        plugin: &ChainPlugin,
+        plugin: &Arc<ChainPlugin>,
         head: &mut request::Parts,
         body: &mut RequestBody,
         caller: &mut Caller,
@@ -310,28 +320,36 @@ impl Passage<'_> {
             }
         };
         let directory = &worker.directory;
+        let https = self.conn.peer.is_https(&head.headers);
         let mut exchange = Exchange {
             head,
             body,
             caller,
             directory,
             now: clock::unix(),
+            https,
+            response: self.edits,
+            watch: None,
         };
         let verdict = handler.request(&mut exchange).await;
+        if let Some(watch) = exchange.watch {
+            self.watching.push((Arc::clone(plugin), watch));
+        }
         let (reason, passed) = match &verdict {
             Verdict::Continue(reason) => (*reason, true),
             Verdict::Refuse(refusal) => (refusal.reason, false),
+            Verdict::Answer(answer) => (answer.reason, answer.status.as_u16() < 400),
         };
         worker.metrics.verdict(&plugin.metrics, reason, passed);
         self.record.verdict = Some((Arc::clone(&plugin.name), reason));
-        match verdict {
-            Verdict::Continue(_) => Ok(()),
-            Verdict::Refuse(refusal) => {
-                self.record.anonymous = caller.anonymous;
-                self.record.consumer.clone_from(&caller.consumer);
-                Err(Failure::Refused(refusal))
-            }
-        }
+        let failure = match verdict {
+            Verdict::Continue(_) => return Ok(()),
+            Verdict::Refuse(refusal) => Failure::Refused(refusal),
+            Verdict::Answer(answer) => Failure::Answered(answer),
+        };
+        self.record.anonymous = caller.anonymous;
+        self.record.consumer.clone_from(&caller.consumer);
+        Err(failure)
     }
 
     fn redirect(
@@ -377,6 +395,11 @@ impl Passage<'_> {
         let (mut head, incoming) = response.into_parts();
         head.version = Version::HTTP_11;
         strip(&mut head.headers);
+        for (plugin, watch) in self.watching.iter().rev() {
+            if let Ok(handler) = &plugin.handler {
+                handler.response(head.status, &mut head.headers, *watch);
+            }
+        }
         for edit in backend
             .response_filters
             .iter()

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use plugins::handler::Refusal;
+use plugins::handler::{Answer, Refusal};
 
 use crate::body::Body;
 use crate::http::request_id::RequestId;
@@ -41,6 +41,8 @@ pub(crate) enum Failure {
     NoBackend(&'static str),
     /// A plugin says no.
     Refused(Refusal),
+    /// A plugin answers itself.
+    Answered(Box<Answer>),
     /// The Service has no endpoint that is ready.
     NoEndpoint,
     /// No endpoint takes the connection.
@@ -69,6 +71,7 @@ impl Failure {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Incomplete(_) | Self::NoBackend(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Refused(refusal) => refusal.status,
+            Self::Answered(answer) => answer.status,
             Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect | Self::Closed | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -90,6 +93,7 @@ impl Failure {
             Self::Incomplete(_) => "incomplete",
             Self::NoBackend(_) => "no_backend",
             Self::Refused(refusal) => refusal.reason,
+            Self::Answered(answer) => answer.reason,
             Self::NoEndpoint => "no_endpoint",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
@@ -118,6 +122,7 @@ impl Failure {
             Self::NoRoute => "no route matches the request",
             Self::Incomplete(_) => "the gateway's configuration of this route is incomplete",
             Self::Refused(refusal) => &refusal.message,
+            Self::Answered(_) => "the gateway asks for something that gRPC cannot give",
             Self::NoEndpoint => "the upstream has no endpoint that is ready",
             Self::Connect => "the upstream cannot be reached",
             Self::ConnectTimeout => "the upstream cannot be reached in time",
@@ -161,13 +166,20 @@ pub(crate) fn answer(
     asker: Asker,
     request_id: Option<&RequestId>,
 ) -> Response<Body> {
-    let mut response = if asker.grpc {
-        grpc(failure)
-    } else {
-        let mut response = Response::new(Body::full(failure.json()));
-        *response.status_mut() = failure.status();
-        response.headers_mut().insert(CONTENT_TYPE, JSON);
-        response
+    let mut response = match failure {
+        _ if asker.grpc => grpc(failure),
+        Failure::Answered(answer) => {
+            let mut response = Response::new(Body::full(answer.body.clone()));
+            *response.status_mut() = answer.status;
+            response.headers_mut().clone_from(&answer.headers);
+            response
+        }
+        _ => {
+            let mut response = Response::new(Body::full(failure.json()));
+            *response.status_mut() = failure.status();
+            response.headers_mut().insert(CONTENT_TYPE, JSON);
+            response
+        }
     };
     let headers = response.headers_mut();
     if let Some(id) = request_id {
@@ -238,7 +250,7 @@ const fn grpc_status(failure: &Failure) -> &'static str {
             DEADLINE_EXCEEDED
         }
         _ => match failure.status().as_u16() {
-            401 => "16",
+            300..=399 | 401 => "16",
             403 => "7",
             404 | 405 => "12",
             408 => DEADLINE_EXCEEDED,

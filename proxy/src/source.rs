@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
+use plugins::handler::Services;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +67,7 @@ impl Started {
 pub(crate) fn start(
     options: &Options,
     source: Source,
+    services: Services,
     metrics: &Arc<Metrics>,
     status: &Arc<Status>,
     shutdown: &CancellationToken,
@@ -75,7 +77,7 @@ pub(crate) fn start(
     let last_good = options.state_dir.as_ref().map(open).transpose()?;
     // A local control plane is as near as the file, and has newer news.
     let restores = matches!(source, Source::Controller(_));
-    let state = State::new(Arc::clone(metrics));
+    let state = State::new(Arc::clone(metrics), services);
     let runtime = Arc::clone(state.runtime());
     let (reconciles, reconcile) = mpsc::channel(1);
     let (dns_upstreams, dns_watch) = watch::channel(Vec::new());

@@ -6,15 +6,16 @@
 mod build;
 mod held;
 mod parts;
+mod referring;
 mod upstreams;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use plugins::directory::{Changes, Directory, KeyId, NewConsumer, NewJwt, NewKey};
-use plugins::handler::{BuildContext, Handler};
+use plugins::handler::Services;
 use plugins::jwt::{Algorithm, Material, VerificationKey};
 use prost::Message;
 use snapshot::Hash;
@@ -30,6 +31,7 @@ use crate::tls::Certificate;
 use build::{Conflicts, Context, Tables, TlsPorts};
 use held::{Inventory, Place};
 use parts::{ListenerParts, RouteParts};
+use referring::Referring;
 pub(crate) use upstreams::{DnsUpstream, set_endpoints};
 
 /// A whole change: what the control plane sends until `more` is false.
@@ -83,6 +85,9 @@ pub(crate) struct State {
     restoring: Changes,
     /// The Consumer that was named last, for credentials come in the order of their keys.
     last_consumer: (String, Option<KeyId>),
+    services: Services,
+    /// Plugins that refer to values, and the values.
+    referring: Referring,
 }
 
 /// What a delta has changed so far.
@@ -91,11 +96,13 @@ struct Progress {
     changes: Changes,
     structural: bool,
     leaving: Vec<(Box<str>, Arc<ChainPlugin>)>,
+    /// Plugins that wait until all that they refer to is there.
+    waiting: BTreeSet<Box<str>>,
     applied: Applied,
 }
 
 impl State {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: Arc<Metrics>, services: Services) -> Self {
         let directory = Arc::new(Directory::default());
         let runtime = Runtime {
             version: Arc::default(),
@@ -117,6 +124,8 @@ impl State {
             names: HashMap::new(),
             restoring: Changes::default(),
             last_consumer: (String::new(), None),
+            services,
+            referring: Referring::default(),
         }
     }
 
@@ -221,6 +230,9 @@ impl State {
                 }
             }
         }
+        for key in std::mem::take(&mut progress.waiting) {
+            self.build_referring(&key, progress);
+        }
         self.version = delta.version;
     }
 
@@ -313,6 +325,7 @@ impl State {
                     self.names.insert(id, key.as_str().into());
                 }
                 if key.starts_with("Plugin/") {
+                    self.referring.remove_plugin(&key);
                     let plugin = self.closed_plugin(&key, reason.as_str().into());
                     self.tables
                         .plugins
@@ -357,7 +370,11 @@ impl State {
                 self.tables.upstreams.put_endpoints(name, &endpoints)?;
                 return Ok(Place::Table);
             }
-            Body::Secret(_) => return Ok(Place::Table),
+            Body::Secret(secret) => {
+                let users = self.referring.put_value(key, secret.value);
+                progress.waiting.extend(users);
+                return Ok(Place::Table);
+            }
             Body::Listener(listener) => {
                 self.tables
                     .listeners
@@ -381,8 +398,14 @@ impl State {
                     .certificates
                     .insert(key.into(), Arc::new(certificate));
             }
+            Body::Plugin(plugin) if !plugin.references.is_empty() => {
+                self.referring.put_plugin(key, plugin);
+                progress.waiting.insert(key.into());
+                return Ok(Place::Table);
+            }
             Body::Plugin(plugin) => {
-                let plugin = self.plugin(key, plugin);
+                self.referring.remove_plugin(key);
+                let plugin = self.plugin(key, &plugin, &[]);
                 self.tables.plugins.insert(key.into(), Arc::new(plugin));
             }
         }
@@ -457,59 +480,6 @@ impl State {
         }
     }
 
-    /// Makes a plugin ready to run. One that is closed, or cannot be understood, refuses every request.
-    fn plugin(&mut self, key: &str, from: proto::Plugin) -> ChainPlugin {
-        let name: Arc<str> = key.strip_prefix("Plugin/").unwrap_or(key).into();
-        let kind = plugins::Type::from_name(&from.r#type);
-        let handler = if from.closed.is_empty() {
-            let namespaces = self
-                .directory
-                .namespaces(from.namespaces.iter().map(String::as_str));
-            let anonymous = (!from.anonymous.is_empty()).then_some(from.anonymous.as_str());
-            plugins::Config::from_json(&from.r#type, &from.config)
-                .map_err(|error| error.to_string())
-                .and_then(|config| {
-                    Handler::build(
-                        config,
-                        BuildContext {
-                            key,
-                            namespaces,
-                            anonymous,
-                        },
-                    )
-                })
-                .inspect_err(|reason| {
-                    tracing::warn!(key, reason, "refused; its routes are closed");
-                    self.refused.insert(key.into(), reason.clone());
-                })
-        } else {
-            Err(from.closed)
-        };
-        if handler.is_ok() {
-            self.refused.remove(key);
-        }
-        let metrics = self
-            .metrics
-            .plugin(&name, kind.map_or("", plugins::Type::name));
-        ChainPlugin {
-            name,
-            kind,
-            handler: handler.map(Arc::new).map_err(Arc::from),
-            metrics,
-        }
-    }
-
-    fn closed_plugin(&self, key: &str, reason: Arc<str>) -> ChainPlugin {
-        let name: Arc<str> = key.strip_prefix("Plugin/").unwrap_or(key).into();
-        let metrics = self.metrics.plugin(&name, "");
-        ChainPlugin {
-            name,
-            kind: None,
-            handler: Err(reason),
-            metrics,
-        }
-    }
-
     fn remove(&mut self, id: &KeyId, progress: &mut Progress) {
         let Some(place) = self.inventory.remove(id) else {
             return;
@@ -547,13 +517,17 @@ impl State {
             Some(("Listener", _)) => self.tables.listeners.remove(key).is_some(),
             Some(("Route", _)) => self.tables.routes.remove(key).is_some(),
             Some(("Certificate", _)) => self.tables.certificates.remove(key).is_some(),
-            Some(("Plugin", _)) => match self.tables.plugins.remove_entry(key) {
-                Some(plugin) => {
-                    progress.leaving.push(plugin);
-                    true
-                }
-                None => false,
-            },
+            Some(("Secret" | "ConfigMap", _)) => {
+                progress.waiting.extend(self.referring.remove_value(key));
+                false
+            }
+            Some(("Plugin", _)) => {
+                self.referring.remove_plugin(key);
+                let plugin = self.tables.plugins.remove_entry(key);
+                let structural = plugin.is_some();
+                progress.leaving.extend(plugin);
+                structural
+            }
             _ => false,
         }
     }

@@ -9,10 +9,11 @@ use snapshot::proto::credential::Proof;
 use snapshot::proto::jwt::Verification;
 
 use super::{Reading, entry, public_key};
+use crate::Object;
 use crate::inputs::Inputs;
 use crate::keys::Unique;
 use crate::object::Body;
-use crate::{Kind, Object};
+use crate::values::{self, Missing};
 
 /// Entries of generated Secrets, and of Secrets that are Credentials.
 const KEY: &str = "key";
@@ -75,23 +76,13 @@ impl Reading {
         }
         let entry = spec.public_key_config_map_ref.as_ref()?;
         let field = "spec.jwt.publicKeyConfigMapRef";
-        let found = match inputs
-            .find(Kind::ConfigMap, namespace, &entry.name)
-            .map(|object| &object.body)
-        {
-            Some(Body::ConfigMap(config_map)) => config_map.pem(&entry.key),
-            Some(Body::Unreadable(bad)) => {
-                Err(format!("cannot be read: {} {}", bad.field, bad.message))
-            }
-            _ => Err("does not exist".to_owned()),
-        };
-        match found {
+        match values::of_config_map(inputs, namespace, entry) {
             Ok(pem) => self.public_key(spec.algorithm, pem.as_bytes(), field),
-            Err(problem) => {
-                let message = format!("ConfigMap {namespace}/{} {problem}", entry.name);
-                self.unresolved(field, "ConfigMapNotFound", message);
+            Err(Missing::NotFound(reason, message)) => {
+                self.unresolved(field, reason, message);
                 None
             }
+            Err(Missing::Pending(_) | Missing::Empty(_)) => None,
         }
     }
 

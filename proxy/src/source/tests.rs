@@ -160,7 +160,15 @@ impl Proxy {
             Arc::new(Status::default()),
             CancellationToken::new(),
         );
-        let started = super::start(options, source, &metrics, &status, &stop).unwrap();
+        let started = super::start(
+            options,
+            source,
+            crate::background::for_tests(),
+            &metrics,
+            &status,
+            &stop,
+        )
+        .unwrap();
         Self {
             started,
             status,

@@ -1,5 +1,6 @@
 mod chains;
 mod jwts;
+mod referring;
 mod refusals;
 
 use http::{HeaderMap, Method};
@@ -23,7 +24,7 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         Self {
-            state: State::new(Metrics::new(1)),
+            state: State::new(Metrics::new(1), crate::background::for_tests()),
             set: Set::default(),
             step: 0,
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use plugins::directory::{Changes, Directory, KeyId, NewConsumer, NewKey, digest_of};
-use plugins::handler::{BuildContext, Handler};
+use plugins::handler::{BuildContext, Handler, Values};
 use plugins::{Config, Type, acl, key_auth};
 use snapshot::proto::upstream::Scheme;
 
@@ -66,6 +66,8 @@ fn plugin(
         key: name,
         namespaces: directory.namespaces(["shop"]),
         anonymous: None,
+        values: Values::new(&[]),
+        services: &crate::background::for_tests(),
     };
     let handler = Handler::build(config, context)
         .map(Arc::new)
