@@ -60,6 +60,27 @@ pub(crate) const REALM: Rule = Rule {
     message: "may hold only printable ASCII characters",
 };
 
+/// URLs that can be called, or sent to a browser.
+pub(crate) const HTTP_URL: Rule = Rule {
+    cel: "self.matches('^https?://[^/?#@]+([/?][!-~]*)?$') && !self.contains('#')",
+    message: "must be an absolute URL with its scheme, https://host/path or http://host/path, without a user and a fragment",
+};
+
+/// Names of cookies that get endings.
+pub(crate) const COOKIE_NAME: Rule = Rule {
+    cel: "self.matches('^[A-Za-z0-9_.-]+$')",
+    message: "may hold only letters, digits and -_.",
+};
+
+/// A map of parameters.
+pub(crate) fn parameters(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {"type": "string", "maxLength": 2048},
+    })
+}
+
 /// An acl that says both or nothing has no meaning.
 pub(crate) const ALLOW_XOR_DENY: Rule = Rule {
     cel: "(has(self.allow) && size(self.allow) > 0) != (has(self.deny) && size(self.deny) > 0)",
