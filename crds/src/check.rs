@@ -94,7 +94,8 @@ impl JwtCredential {
         );
         let public_keys = usize::from(self.public_key.is_some())
             + usize::from(self.public_key_secret_ref.is_some())
-            + usize::from(self.public_key_config_map_ref.is_some());
+            + usize::from(self.public_key_config_map_ref.is_some())
+            + usize::from(self.jwks_uri.is_some());
         found.rule(
             "jwt",
             public_keys == usize::from(!symmetric),
@@ -102,6 +103,9 @@ impl JwtCredential {
         );
         if let Some(public_key) = &self.public_key {
             found.length("jwt.publicKey", public_key, 1, 16384);
+        }
+        if let Some(jwks_uri) = &self.jwks_uri {
+            found.http_url("jwt.jwksUri", jwks_uri);
         }
         let secrets = [
             ("jwt.secretRef", &self.secret_ref),

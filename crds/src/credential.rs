@@ -101,7 +101,7 @@ pub struct KeyAuthCredential {
 }
 
 /// How tokens are verified. With HS256, HS384 and HS512 by a shared secret: secretRef, or a generated one. With all other
-/// algorithms by a public key: exactly one of publicKey, publicKeySecretRef and publicKeyConfigMapRef.
+/// algorithms by a public key: exactly one of publicKey, publicKeySecretRef, publicKeyConfigMapRef and jwksUri.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::JWT_SECRET, schema::JWT_PUBLIC_KEY])))]
@@ -129,6 +129,12 @@ pub struct JwtCredential {
     /// Entry of a ConfigMap in the same namespace that holds the public key or certificate. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key_config_map_ref: Option<ConfigMapKeyRef>,
+    /// URL of the issuer's JSON Web Key Set, https or http: every proxy fetches it, again before it expires, and at once
+    /// when a token names a key (kid) that is not in it; the last good one counts for as long as the issuer is away. Only
+    /// its public keys for signatures with the Credential's algorithm count. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = schema::rules(&[schema::HTTP_URL])))]
+    pub jwks_uri: Option<String>,
 }
 
 /// What the gateway made of a Credential.

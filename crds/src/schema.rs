@@ -1,6 +1,6 @@
 //! Parts of the schemas that cannot be read off the types: CEL rules, lists with keys, instants.
 
-pub(crate) use plugins::schema::{Rule, rules};
+pub(crate) use plugins::schema::{HTTP_URL, Rule, rules};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 pub(crate) const NO_CONTROL: Rule = Rule {
@@ -30,9 +30,10 @@ pub(crate) const JWT_SECRET: Rule = Rule {
 
 pub(crate) const JWT_PUBLIC_KEY: Rule = Rule {
     cel: "(self.algorithm in ['HS256', 'HS384', 'HS512'] ? 0 : 1) == (has(self.publicKey) ? 1 : 0) \
-          + (has(self.publicKeySecretRef) ? 1 : 0) + (has(self.publicKeyConfigMapRef) ? 1 : 0)",
-    message: "jwt needs exactly one of publicKey, publicKeySecretRef and publicKeyConfigMapRef with RS, PS, ES and EdDSA \
-              algorithms, and none of them with HS256, HS384 and HS512",
+          + (has(self.publicKeySecretRef) ? 1 : 0) + (has(self.publicKeyConfigMapRef) ? 1 : 0) \
+          + (has(self.jwksUri) ? 1 : 0)",
+    message: "jwt needs exactly one of publicKey, publicKeySecretRef, publicKeyConfigMapRef and jwksUri with RS, PS, ES and \
+              EdDSA algorithms, and none of them with HS256, HS384 and HS512",
 };
 
 pub(crate) const TTL_OR_EXPIRY: Rule = Rule {

@@ -1,16 +1,22 @@
 //! Values that are fetched ahead of time, and kept through an outage of whoever has them.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwapOption, Guard};
 use aws_lc_rs::rand;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+
+/// How many things are remembered that were not brought.
+const MAX_MISSED: usize = 64;
 
 /// When a value is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub struct Schedule {
     pub retry: Duration,
     /// How long to wait after a failure at most.
     pub longest_retry: Duration,
+    /// How long nothing is fetched for what the last fetch did not bring, see [`Refreshed::newer_for`].
+    pub missed: Duration,
 }
 
 impl Default for Schedule {
@@ -38,6 +46,7 @@ impl Default for Schedule {
             between_demands: Duration::from_secs(5),
             retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(30),
+            missed: Duration::from_secs(30),
         }
     }
 }
@@ -62,7 +71,15 @@ struct Shared<T> {
     value: ArcSwapOption<T>,
     progress: watch::Sender<Progress>,
     demanded: Notify,
-    between_demands: Duration,
+    schedule: Schedule,
+    missed: Mutex<VecDeque<Missed>>,
+    hasher: RandomState,
+}
+
+/// What a fetch was demanded for, and did not bring.
+struct Missed {
+    what: u64,
+    until: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -109,7 +126,9 @@ impl<T: Send + Sync + 'static> Refreshed<T> {
             value: ArcSwapOption::empty(),
             progress: watch::Sender::new(progress),
             demanded: Notify::new(),
-            between_demands: schedule.between_demands,
+            schedule,
+            missed: Mutex::default(),
+            hasher: RandomState::new(),
         });
         let task = runtime.spawn(follow(Arc::clone(&shared), what, schedule, fetch));
         Self {
@@ -160,6 +179,28 @@ impl<T: Send + Sync + 'static> Refreshed<T> {
         self.other(seen)
     }
 
+    /// Like [`Self::newer`], for something by which it is remembered that it was not brought: nothing is fetched for the same
+    /// again too soon, so that one who asks for what is not there does not use up the demands of all.
+    pub async fn newer_for(&self, seen: Option<&Arc<T>>, wanted: &str) -> Option<Arc<T>> {
+        if let Some(value) = self.other(seen) {
+            return Some(value);
+        }
+        let wanted = self.shared.hasher.hash_one(wanted);
+        if self.shared.has_missed(wanted) {
+            return None;
+        }
+        let ended = self.shared.progress.borrow().ended;
+        let newer = self.newer(seen).await;
+        let fetched = {
+            let progress = self.shared.progress.borrow();
+            progress.ended > ended && progress.failure.is_none()
+        };
+        if newer.is_none() && fetched {
+            self.shared.miss(wanted);
+        }
+        newer
+    }
+
     fn other(&self, seen: Option<&Arc<T>>) -> Option<Arc<T>> {
         let value = self.shared.value.load_full()?;
         let same = seen.is_some_and(|seen| Arc::ptr_eq(seen, &value));
@@ -175,7 +216,8 @@ impl<T: Send + Sync + 'static> Refreshed<T> {
                 awaited = Some(progress.ended + 1);
                 return false;
             }
-            let soon = |last| now.saturating_duration_since(last) < self.shared.between_demands;
+            let soon =
+                |last| now.saturating_duration_since(last) < self.shared.schedule.between_demands;
             if progress.last_demand.is_some_and(soon) {
                 return false;
             }
@@ -186,6 +228,32 @@ impl<T: Send + Sync + 'static> Refreshed<T> {
             true
         });
         awaited
+    }
+}
+
+impl<T> Shared<T> {
+    fn has_missed(&self, wanted: u64) -> bool {
+        let now = Instant::now();
+        let mut missed = self.missed.lock();
+        while missed.front().is_some_and(|first| first.until <= now) {
+            missed.pop_front();
+        }
+        missed.iter().any(|one| one.what == wanted)
+    }
+
+    fn miss(&self, wanted: u64) {
+        let until = Instant::now() + self.schedule.missed;
+        let mut missed = self.missed.lock();
+        if missed.iter().any(|one| one.what == wanted) {
+            return;
+        }
+        if missed.len() >= MAX_MISSED {
+            missed.pop_front();
+        }
+        missed.push_back(Missed {
+            what: wanted,
+            until,
+        });
     }
 }
 

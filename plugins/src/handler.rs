@@ -7,11 +7,13 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
 use crate::directory::{ConsumerRef, CredentialId, Directory, Namespaces};
+use crate::jwks::KeySets;
 use crate::{Config, acl, jwt, key_auth};
 
 /// The body of a request, as far as plugins need it.
@@ -215,6 +217,10 @@ pub struct Services {
     /// A runtime apart from the workers': here runs what outlives a request or serves several workers, such as calls to
     /// other servers. A worker's own runtime ends with the worker, and its connections with it.
     pub background: tokio::runtime::Handle,
+    /// Calls other servers.
+    pub outbound: outbound::Client,
+    /// The key sets of Credentials.
+    pub key_sets: Arc<KeySets>,
 }
 
 /// A plugin that is ready to run.
@@ -256,7 +262,7 @@ impl Handler {
     /// Judges a request.
     pub async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
         match self {
-            Self::Jwt(handler) => handler.request(exchange),
+            Self::Jwt(handler) => handler.request(exchange).await,
             Self::KeyAuth(handler) => handler.request(exchange).await,
             Self::Acl(handler) => handler.request(exchange),
         }

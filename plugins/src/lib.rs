@@ -25,6 +25,8 @@ pub mod fields;
 mod gate;
 #[cfg(feature = "handlers")]
 pub mod handler;
+#[cfg(feature = "handlers")]
+pub mod jwks;
 
 #[cfg(test)]
 #[cfg(feature = "handlers")]

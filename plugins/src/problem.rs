@@ -58,6 +58,12 @@ impl Problems {
         }
     }
 
+    /// Checks a URL that is called.
+    pub fn http_url(&mut self, field: &str, url: &str) {
+        self.length(field, url, 1, 2048);
+        self.rule(field, schema::is_http_url(url), schema::HTTP_URL);
+    }
+
     /// Checks the field `anonymous`.
     pub fn anonymous(&mut self, anonymous: Option<&ObjectName>) {
         if let Some(anonymous) = anonymous {

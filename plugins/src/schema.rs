@@ -54,16 +54,46 @@ pub(crate) const EXPIRATION: Rule = Rule {
     message: "maximumExpiration needs exp in claimsToVerify: add it, or set maximumExpiration to 0",
 };
 
+/// URLs that can be called, or sent to a browser. The path is the same for everybody who reads the URL: it is ASCII, and has no fragment.
+pub const HTTP_URL: Rule = Rule {
+    cel: "self.matches('^[!-~]+$') && self.matches('^https?://[^/?#@]+([/?][^#]*)?$')",
+    message: "must be an absolute URL, https://host/path or http://host/path, of printable ASCII, without user, password and \
+              fragment",
+};
+
+/// Whether [`HTTP_URL`] holds.
+#[must_use]
+pub fn is_http_url(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else { return false };
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+        && !text.contains('#')
+        && !host.is_empty()
+        && !host.contains('@')
+}
+
+/// Whether a URL is called in the clear, beyond this machine: whoever is on the way can change the answer.
+#[must_use]
+pub fn is_in_the_clear(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else {
+        return false;
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let loopback = |address: std::net::IpAddr| address.is_loopback();
+    !(host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(loopback))
+}
+
 /// The realm becomes a quoted string of a header.
 pub(crate) const REALM: Rule = Rule {
     cel: "self.matches('^[ -~]+$')",
     message: "may hold only printable ASCII characters",
-};
-
-/// URLs that can be called, or sent to a browser.
-pub(crate) const HTTP_URL: Rule = Rule {
-    cel: "self.matches('^https?://[^/?#@]+([/?][!-~]*)?$') && !self.contains('#')",
-    message: "must be an absolute URL with its scheme, https://host/path or http://host/path, without a user and a fragment",
 };
 
 /// Names of cookies that get endings.
@@ -86,3 +116,57 @@ pub(crate) const ALLOW_XOR_DENY: Rule = Rule {
     cel: "(has(self.allow) && size(self.allow) > 0) != (has(self.deny) && size(self.deny) > 0)",
     message: "acl needs exactly one of allow and deny: list the groups in one of them and remove the other",
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_that_can_be_called() {
+        for good in [
+            "https://idp.test",
+            "https://idp.test/",
+            "http://idp.test:8080/realms/a?b=c@d",
+            "https://[::1]:8443/keys",
+            "https://idp.test?keys",
+        ] {
+            assert!(is_http_url(good), "{good}");
+        }
+        for bad in [
+            "",
+            "idp.test/keys",
+            "ftp://idp.test/",
+            "HTTPS://idp.test/",
+            "https://",
+            "https:///keys",
+            "https://?keys",
+            "https://user:secret@idp.test/",
+            "https://idp.test/#keys",
+            "https://idp.test/ keys",
+            "https://idp.test/\n",
+            "https://idp.t\u{e9}st/",
+        ] {
+            assert!(!is_http_url(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_called_in_the_clear() {
+        for clear in [
+            "http://idp.test/",
+            "http://10.0.0.1:80?x",
+            "http://localhost.evil.test/",
+            "http://[fe80::1]/",
+        ] {
+            assert!(is_in_the_clear(clear), "{clear}");
+        }
+        for safe in [
+            "https://idp.test/",
+            "http://localhost:8080/",
+            "http://127.1.2.3/",
+            "http://[::1]:80/",
+        ] {
+            assert!(!is_in_the_clear(safe), "{safe}");
+        }
+    }
+}

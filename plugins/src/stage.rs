@@ -1,6 +1,6 @@
 //! Where tests put a plugin on: a directory with a cast, and requests and verdicts written as text.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, header, request};
@@ -11,6 +11,7 @@ use crate::handler::{
     BodyError, BuildContext, Caller, Exchange, Handler, Refusal, RequestBody, ResponseEdits,
     Services, Values, Verdict,
 };
+use crate::jwks::KeySets;
 
 /// Seconds since 1970, on stage.
 pub(crate) const NOW: i64 = 2_000;
@@ -119,8 +120,14 @@ pub(crate) fn services() -> Services {
             .build()
             .unwrap()
     });
+    let outbound = outbound::Client::new(outbound::Options {
+        deny: Vec::new(),
+        runtime: background.handle().clone(),
+    });
     Services {
         background: background.handle().clone(),
+        key_sets: Arc::new(KeySets::new(outbound.clone()).unwrap()),
+        outbound,
     }
 }
 

@@ -84,7 +84,7 @@ pub async fn run(
         stop.clone(),
     )
     .await?;
-    let background = Background::start()?;
+    let background = Background::start(&options.outbound_deny)?;
     let services = background.services();
     let mut started = source::start(&options, source, services, &metrics, &status, &stop)?;
     let fleet = Fleet::start(count, &options, &started.runtime, &metrics, &log);

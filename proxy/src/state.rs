@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use plugins::directory::{Changes, Directory, KeyId, NewConsumer, NewJwt, NewKey};
 use plugins::handler::Services;
-use plugins::jwt::{Algorithm, Material, VerificationKey};
+use plugins::jwt::{Algorithm, Material, VerificationKey, Verifier};
 use prost::Message;
 use snapshot::Hash;
 use snapshot::proto::credential::Proof;
@@ -450,7 +450,7 @@ impl State {
                 Ok(Place::Key(slot))
             }
             Proof::Jwt(proof) => {
-                let (name, key) = (&*proof.key, verification_key(&proof)?);
+                let (name, verifier) = (&*proof.key, self.verifier(&proof)?);
                 if name.is_empty() || name.chars().any(char::is_control) {
                     return Err("the key is empty or holds control characters".to_owned());
                 }
@@ -458,7 +458,7 @@ impl State {
                     id,
                     namespace,
                     name,
-                    key,
+                    verifier,
                     consumer,
                     not_before,
                     expires_at,
@@ -467,6 +467,28 @@ impl State {
                 Ok(Place::Jwt(slot))
             }
         }
+    }
+
+    /// What verifies the signatures of a credential's tokens.
+    fn verifier(&self, proof: &proto::Jwt) -> Result<Verifier, String> {
+        let algorithm = Algorithm::from_name(&proof.algorithm).ok_or_else(|| {
+            let name = &proof.algorithm;
+            format!("this version of the proxy does not know the algorithm {name:?}")
+        })?;
+        let material = match &proof.verification {
+            Some(Verification::Secret(secret)) => Material::Secret(secret),
+            Some(Verification::PublicKey(der)) => Material::PublicKey(der),
+            Some(Verification::JwksUri(url)) => {
+                if algorithm.is_symmetric() {
+                    return Err(format!("{algorithm} needs a shared secret, not a key set"));
+                }
+                return Ok(Verifier::Set(algorithm, self.services.key_sets.of(url)?));
+            }
+            None => {
+                return Err("this version of the proxy cannot verify with this".to_owned());
+            }
+        };
+        VerificationKey::new(algorithm, material).map(Verifier::Key)
     }
 
     fn consumer_id(&mut self, key: String) -> KeyId {
@@ -531,22 +553,6 @@ impl State {
             _ => false,
         }
     }
-}
-
-/// What verifies the signatures of a credential's tokens.
-fn verification_key(proof: &proto::Jwt) -> Result<VerificationKey, String> {
-    let algorithm = Algorithm::from_name(&proof.algorithm).ok_or_else(|| {
-        let name = &proof.algorithm;
-        format!("this version of the proxy does not know the algorithm {name:?}")
-    })?;
-    let material = match &proof.verification {
-        Some(Verification::Secret(secret)) => Material::Secret(secret),
-        Some(Verification::PublicKey(der)) => Material::PublicKey(der),
-        None => {
-            return Err("this version of the proxy cannot verify with this".to_owned());
-        }
-    };
-    VerificationKey::new(algorithm, material)
 }
 
 /// A credential that is elsewhere now, or is none any more, leaves its old place.

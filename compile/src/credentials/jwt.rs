@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ::plugins::jwt::{Algorithm, Family};
+use ::plugins::schema::is_in_the_clear;
 use crds::JwtCredential;
 use snapshot::proto;
 use snapshot::proto::credential::Proof;
@@ -73,6 +74,15 @@ impl Reading {
             let field = "spec.jwt.publicKeySecretRef";
             let pem = self.entry(inputs, namespace, entry, field)?;
             return self.public_key(spec.algorithm, &pem, field);
+        }
+        if let Some(url) = &spec.jwks_uri {
+            if is_in_the_clear(url) {
+                self.warning = Some(
+                    "the key set is fetched without TLS: whoever is on the way can put in keys of their own; use https"
+                        .to_owned(),
+                );
+            }
+            return Some(Verification::JwksUri(url.clone()));
         }
         let entry = spec.public_key_config_map_ref.as_ref()?;
         let field = "spec.jwt.publicKeyConfigMapRef";

@@ -231,6 +231,44 @@ fn what_is_referred_to_may_come_later_and_change() {
 }
 
 #[test]
+fn key_sets_are_named_by_their_url() {
+    let with = |algorithm: &str, url: &str| {
+        let block = json!({"key": "k", "algorithm": algorithm, "jwksUri": url});
+        shop_with(&credential("auth", &block))
+    };
+    for (url, warning) in [
+        ("https://idp.test/keys?a=b", None),
+        ("http://127.0.0.1:8080/keys", None),
+        (
+            "http://idp.test/keys",
+            Some("the key set is fetched without TLS"),
+        ),
+    ] {
+        let world = with("ES384", url);
+        let jwt = jwt_of(&world, "auth").unwrap();
+        assert!(jwt.verification == Some(Verification::JwksUri(url.to_owned())));
+        assert_eq!(jwt.algorithm, "ES384");
+        match warning {
+            None => assert_eq!(world.diagnostics(), [""; 0]),
+            Some(warning) => world.assert_diagnostic(&["Warning Credential shop/auth", warning]),
+        }
+    }
+    for url in [
+        "idp.test",
+        "ftp://idp.test/",
+        "https://user:secret@idp.test/",
+        "https://idp.test/#a",
+    ] {
+        let world = with("RS256", url);
+        assert!(jwt_of(&world, "auth").is_none(), "{url}");
+        world.assert_diagnostic(&["shop/auth", "jwksUri", "must be an absolute URL"]);
+    }
+    let world = with("HS256", "https://idp.test/keys");
+    assert!(jwt_of(&world, "auth").is_none());
+    world.assert_diagnostic(&["shop/auth", "exactly one of publicKey"]);
+}
+
+#[test]
 fn short_secrets_work_with_a_warning() {
     let block = |algorithm: &str| json!({"key": "k", "algorithm": algorithm, "secretRef": {"name": "held", "key": "s"}});
     let with = |algorithm: &str, secret: &str| {

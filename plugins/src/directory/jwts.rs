@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::keys::Position;
 use super::names::KeyId;
-use crate::jwt::VerificationKey;
+use crate::jwt::Verifier;
 
 /// A credential of a Consumer: what verifies the signatures of tokens.
 #[derive(Debug)]
@@ -18,7 +17,7 @@ pub struct NewJwt<'a> {
     /// What a token says to mean this credential; the upstream is told it too.
     pub name: &'a str,
     /// What verifies.
-    pub key: VerificationKey,
+    pub verifier: Verifier,
     /// Of the Consumer's key, "Consumer/<namespace>/<name>"; whether or not that is there.
     pub consumer: KeyId,
     /// Seconds since 1970; 0: at once.
@@ -48,8 +47,7 @@ pub struct JwtCredential {
     namespace: u32,
     not_before: i64,
     expires_at: i64,
-    key: VerificationKey,
-    version: u64,
+    verifier: Verifier,
 }
 
 impl fmt::Debug for JwtCredential {
@@ -60,7 +58,6 @@ impl fmt::Debug for JwtCredential {
 
 impl JwtCredential {
     pub(super) fn new(new: NewJwt<'_>, namespace: u32) -> Self {
-        static VERSION: AtomicU64 = AtomicU64::new(0);
         Self {
             name: new.name.into(),
             consumer: new.consumer,
@@ -68,21 +65,14 @@ impl JwtCredential {
             namespace,
             not_before: new.not_before,
             expires_at: new.expires_at,
-            key: new.key,
-            version: VERSION.fetch_add(1, Ordering::Relaxed),
+            verifier: new.verifier,
         }
     }
 
     /// What verifies.
     #[must_use]
-    pub const fn key(&self) -> &VerificationKey {
-        &self.key
-    }
-
-    /// Tells apart all credentials, and all states of each, that this process has held.
-    #[must_use]
-    pub const fn version(&self) -> u64 {
-        self.version
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
     }
 
     pub(super) const fn namespace(&self) -> u32 {

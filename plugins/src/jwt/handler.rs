@@ -1,17 +1,19 @@
 //! What it does to a request.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
-use super::keys::{SecretUse, Unverified};
+use super::keys::{SecretUse, Unverified, VerificationKey, Verifier};
 use super::presented::{Places, Presented};
 use super::token::{Malformed, Parts, Token, Value};
 use super::{Claim, Config, verified};
-use crate::directory::{Directory, JwtCredential, JwtLookup, Namespaces};
+use crate::directory::{Directory, JwtCredential, JwtLookup, Namespaces, Proven};
 use crate::fields::Unreadable;
 use crate::gate::{Gate, challenge};
 use crate::handler::{BuildContext, Exchange, Refusal, RequestBody, Verdict};
+use crate::jwks::{KeySet, RemoteKeys};
 
 /// Ready to run.
 #[derive(Debug)]
@@ -72,12 +74,32 @@ enum Failure {
     NoConsumer,
     WrongAlgorithm,
     BadKey,
+    /// The issuer's keys could not be fetched yet.
+    NoKeySet,
+    UnknownKid,
     BadSignature,
     Claims {
         exp: Option<Unfit>,
         nbf: Option<Unfit>,
     },
     TooManyFields,
+}
+
+/// Why a token is not accepted with what is known.
+enum Judgement {
+    Failed(Failure),
+    /// The issuer may have published other keys since: they are worth a fetch, and a second look.
+    Outdated {
+        keys: Arc<RemoteKeys>,
+        seen: Option<Arc<KeySet>>,
+        otherwise: Failure,
+    },
+}
+
+impl From<Failure> for Judgement {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 impl From<Malformed> for Failure {
@@ -121,6 +143,9 @@ impl Failure {
             Self::NoConsumer => ("no_consumer", Some("anonymous_no_consumer")),
             Self::WrongAlgorithm => ("wrong_algorithm", Some("anonymous_wrong_algorithm")),
             Self::BadKey => ("unusable_secret", Some("anonymous_unusable_secret")),
+            // The caller may well be who the token says, so that nobody else takes over.
+            Self::NoKeySet => ("no_key_set", None),
+            Self::UnknownKid => ("unknown_kid", Some("anonymous_unknown_kid")),
             Self::BadSignature => ("bad_signature", Some("anonymous_bad_signature")),
             Self::Claims {
                 exp: Some(Unfit::Expired),
@@ -149,6 +174,7 @@ impl Failure {
                 | Self::NoConsumer
                 | Self::WrongAlgorithm
                 | Self::BadKey
+                | Self::UnknownKid
                 | Self::BadSignature
                 | Self::Claims {
                     exp: Some(Unfit::TooLong),
@@ -173,6 +199,8 @@ impl Failure {
             }
             Self::WrongAlgorithm => "Invalid algorithm",
             Self::BadKey => "Invalid key/secret",
+            Self::NoKeySet => "The keys of the token's issuer are not available",
+            Self::UnknownKid => "No key found for given 'kid'",
             Self::BadSignature => "Invalid signature",
             Self::Claims { exp, nbf } => return Cow::Owned(claims_in_words(exp, nbf)),
             Self::TooManyFields => "Too many parameters",
@@ -230,17 +258,17 @@ impl Handler {
         })
     }
 
-    pub(crate) fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
+    pub(crate) async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
         if let Some(verdict) = self.gate.passes(exchange) {
             return verdict;
         }
-        match self.authenticate(exchange) {
+        match self.authenticate(exchange).await {
             Ok(()) => Verdict::Continue("ok"),
             Err(failure) => self.fail(exchange, failure),
         }
     }
 
-    fn authenticate<B>(&self, exchange: &mut Exchange<'_, B>) -> Result<(), Failure> {
+    async fn authenticate<B>(&self, exchange: &mut Exchange<'_, B>) -> Result<(), Failure> {
         let text = match self.places.search(exchange.head)? {
             Presented::Token(text) => text,
             Presented::Nothing => return Err(Failure::NoToken),
@@ -254,8 +282,27 @@ impl Handler {
             Some(_) => return Err(Failure::BadKeyClaim),
         };
         let (directory, now) = (exchange.directory, exchange.now);
-        let judge = |found: JwtLookup<'_>| self.judge(found, &token, &text, directory, now);
-        let (consumer, credential) = directory.jwt(key, &self.namespaces, now, judge)?;
+        let look_up = || {
+            let judge = |found: JwtLookup<'_>| self.judge(found, &token, &text, directory, now);
+            directory.jwt(key, &self.namespaces, now, judge)
+        };
+        let (consumer, credential) = match look_up() {
+            Ok(proven) => proven,
+            Err(Judgement::Failed(failure)) => return Err(failure),
+            Err(Judgement::Outdated {
+                keys,
+                seen,
+                otherwise,
+            }) => {
+                if keys.newer(seen.as_ref(), token.kid()).await.is_none() {
+                    return Err(otherwise);
+                }
+                look_up().map_err(|judgement| match judgement {
+                    Judgement::Failed(failure) => failure,
+                    Judgement::Outdated { otherwise, .. } => otherwise,
+                })?
+            }
+        };
         exchange.caller.consumer = Some(consumer);
         exchange.caller.credential = Some(credential);
         exchange.caller.anonymous = false;
@@ -269,16 +316,17 @@ impl Handler {
         text: &[u8],
         directory: &Directory,
         now: i64,
-    ) -> Result<crate::directory::Proven, Failure> {
+    ) -> Result<Proven, Judgement> {
         let credential = match found {
             JwtLookup::Found(credential) => credential,
-            JwtLookup::Unknown => return Err(Failure::Unknown),
-            JwtLookup::OutOfTime => return Err(Failure::OutOfTime),
-            JwtLookup::Ambiguous => return Err(Failure::Ambiguous),
+            JwtLookup::Unknown => return Err(Failure::Unknown.into()),
+            JwtLookup::OutOfTime => return Err(Failure::OutOfTime.into()),
+            JwtLookup::Ambiguous => return Err(Failure::Ambiguous.into()),
         };
         self.verify(credential, token, text, now)?;
         self.claims.check(token, now)?;
-        directory.proven_by(credential).ok_or(Failure::NoConsumer)
+        let proven = directory.proven_by(credential);
+        proven.ok_or_else(|| Failure::NoConsumer.into())
     }
 
     fn verify(
@@ -287,23 +335,59 @@ impl Handler {
         token: &Token<'_>,
         text: &[u8],
         now: i64,
-    ) -> Result<(), Failure> {
-        let key = credential.key();
-        let algorithm = key.algorithm();
-        if token.algorithm != algorithm {
-            return Err(Failure::WrongAlgorithm);
+    ) -> Result<(), Judgement> {
+        let verifier = credential.verifier();
+        if token.algorithm != verifier.algorithm() {
+            return Err(Failure::WrongAlgorithm.into());
         }
+        let (algorithm, keys) = match verifier {
+            Verifier::Key(key) => return Ok(self.verify_with(key, token, text, now)?),
+            Verifier::Set(algorithm, keys) => (*algorithm, keys),
+        };
+        let current = keys.current();
+        let outdated = |otherwise| Judgement::Outdated {
+            keys: Arc::clone(keys),
+            seen: current.clone(),
+            otherwise,
+        };
+        let Some(set) = &*current else {
+            return Err(outdated(Failure::NoKeySet));
+        };
+        // What is no text names no key.
+        if token.kid.is_some() && token.kid().is_none() {
+            return Err(Failure::UnknownKid.into());
+        }
+        let candidates = set.candidates(token.kid(), algorithm);
+        let mut failure = Failure::UnknownKid;
+        for key in candidates.keys() {
+            match self.verify_with(key, token, text, now) {
+                Ok(()) => return Ok(()),
+                Err(wrong) => failure = wrong,
+            }
+        }
+        if candidates.are_named() {
+            Err(failure.into())
+        } else {
+            Err(outdated(failure))
+        }
+    }
+
+    fn verify_with(
+        &self,
+        key: &VerificationKey,
+        token: &Token<'_>,
+        text: &[u8],
+        now: i64,
+    ) -> Result<(), Failure> {
         let verify = || key.verify(token.signed, token.signature, self.secrets);
-        if !self.remember || algorithm.is_symmetric() {
+        if !self.remember || key.algorithm().is_symmetric() {
             return Ok(verify()?);
         }
         let exp = match token.exp {
             Some(Value::Number(exp)) => Some(exp),
             _ => None,
         };
-        if verified::remember((credential.version(), text), (now, exp), || {
-            verify().is_ok()
-        }) {
+        if verified::remember((key.version(), text), (now, exp), || verify().is_ok()) {
             Ok(())
         } else {
             Err(Failure::BadSignature)
@@ -318,6 +402,7 @@ impl Handler {
         }
         let (status, challenge) = match failure {
             Failure::TooManyFields => (StatusCode::BAD_REQUEST, None),
+            Failure::NoKeySet => (StatusCode::SERVICE_UNAVAILABLE, None),
             Failure::NoToken => (StatusCode::UNAUTHORIZED, Some(self.gate.challenge())),
             _ if failure.is_invalid_token() => (self.invalid_status, Some(&self.invalid_token)),
             _ => (StatusCode::UNAUTHORIZED, Some(&self.invalid_token)),

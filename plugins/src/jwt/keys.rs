@@ -1,23 +1,34 @@
 //! What signatures are verified with: parsed once, when the snapshot arrives.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::hmac;
-use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::signature::{
+    self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents, VerificationAlgorithm,
+};
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::{Algorithm, Family};
+use crate::jwks::RemoteKeys;
 
 /// What a Credential verifies with, as the snapshot has it.
 #[derive(Clone, Copy)]
 pub enum Material<'a> {
     /// A shared secret.
     Secret(&'a [u8]),
-    /// A public key: a `SubjectPublicKeyInfo` in DER.
+    /// A public key: a `SubjectPublicKeyInfo` in DER; of elliptic curves also the point itself.
     PublicKey(&'a [u8]),
+    /// An RSA public key, whose numbers have no zeros in front.
+    Rsa {
+        /// The modulus.
+        n: &'a [u8],
+        /// The exponent.
+        e: &'a [u8],
+    },
 }
 
 impl fmt::Debug for Material<'_> {
@@ -25,6 +36,7 @@ impl fmt::Debug for Material<'_> {
         f.write_str(match self {
             Self::Secret(_) => "Secret(redacted)",
             Self::PublicKey(_) => "PublicKey",
+            Self::Rsa { .. } => "Rsa",
         })
     }
 }
@@ -33,6 +45,33 @@ impl fmt::Debug for Material<'_> {
 pub struct VerificationKey {
     algorithm: Algorithm,
     key: Key,
+    version: u64,
+}
+
+/// What a Credential's tokens are verified with: a key, or whatever keys its issuer has published.
+#[derive(Debug)]
+pub enum Verifier {
+    /// One key.
+    Key(VerificationKey),
+    /// A set of them, and the algorithm that counts, whatever the set says.
+    Set(Algorithm, Arc<RemoteKeys>),
+}
+
+impl Verifier {
+    /// The one algorithm that counts.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Key(key) => key.algorithm(),
+            Self::Set(algorithm, _) => *algorithm,
+        }
+    }
+}
+
+impl From<VerificationKey> for Verifier {
+    fn from(key: VerificationKey) -> Self {
+        Self::Key(key)
+    }
 }
 
 enum Key {
@@ -92,7 +131,7 @@ impl VerificationKey {
                     decoded: OnceLock::new(),
                 }))
             }
-            (Family::Secret(_), Material::PublicKey(_)) => {
+            (Family::Secret(_), Material::PublicKey(_) | Material::Rsa { .. }) => {
                 return Err(format!(
                     "{algorithm} needs a shared secret, not a public key"
                 ));
@@ -102,20 +141,40 @@ impl VerificationKey {
                     "{algorithm} needs a public key, not a shared secret"
                 ));
             }
-            (_, Material::PublicKey(der)) => {
-                let public = verification(algorithm)
-                    .and_then(|verification| ParsedPublicKey::new(verification, der).ok())
+            (_, Material::PublicKey(_) | Material::Rsa { .. }) => {
+                let public = public_key(algorithm, material)
                     .ok_or_else(|| format!("the public key is not one for {algorithm}"))?;
                 Key::Public(public)
             }
         };
-        Ok(Self { algorithm, key })
+        static VERSION: AtomicU64 = AtomicU64::new(0);
+        Ok(Self {
+            algorithm,
+            key,
+            version: VERSION.fetch_add(1, Ordering::Relaxed),
+        })
     }
 
     /// The one algorithm that it is for.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+
+    /// Tells apart all keys that this process has held.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether a public key verifies a signature; a shared secret does as it is.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let plain = SecretUse {
+            base64: false,
+            refuse_short: false,
+        };
+        self.verify(message, signature, plain).is_ok()
     }
 
     pub(super) fn verify(
@@ -181,18 +240,40 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
     PLAIN.decode(text).or_else(|_| URL.decode(text)).ok()
 }
 
-/// ECDSA signatures are the two numbers one behind the other, never ASN.1 (RFC 7518, section 3.4).
-fn verification(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
+fn public_key(algorithm: Algorithm, material: Material<'_>) -> Option<ParsedPublicKey> {
+    match material {
+        Material::PublicKey(bytes) => {
+            let verification: &'static dyn VerificationAlgorithm = match rsa(algorithm) {
+                Some(parameters) => parameters,
+                None => elliptic(algorithm)?,
+            };
+            ParsedPublicKey::new(verification, bytes).ok()
+        }
+        Material::Rsa { n, e } => RsaPublicKeyComponents { n, e }
+            .to_parsed_public_key(rsa(algorithm)?)
+            .ok(),
+        Material::Secret(_) => None,
+    }
+}
+
+const fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     Some(match algorithm {
-        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => return None,
         Algorithm::RS256 => &signature::RSA_PKCS1_2048_8192_SHA256,
         Algorithm::RS384 => &signature::RSA_PKCS1_2048_8192_SHA384,
         Algorithm::RS512 => &signature::RSA_PKCS1_2048_8192_SHA512,
         Algorithm::PS256 => &signature::RSA_PSS_2048_8192_SHA256,
         Algorithm::PS384 => &signature::RSA_PSS_2048_8192_SHA384,
         Algorithm::PS512 => &signature::RSA_PSS_2048_8192_SHA512,
+        _ => return None,
+    })
+}
+
+/// ECDSA signatures are the two numbers one behind the other, never ASN.1 (RFC 7518, section 3.4).
+fn elliptic(algorithm: Algorithm) -> Option<&'static dyn VerificationAlgorithm> {
+    Some(match algorithm {
         Algorithm::ES256 => &signature::ECDSA_P256_SHA256_FIXED,
         Algorithm::ES384 => &signature::ECDSA_P384_SHA384_FIXED,
         Algorithm::EdDSA => &signature::ED25519,
+        _ => return None,
     })
 }

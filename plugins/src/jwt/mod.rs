@@ -11,6 +11,9 @@ use crate::{ObjectName, Problem, Problems, schema};
 mod algorithm;
 #[cfg(feature = "handlers")]
 pub mod handler;
+#[cfg(any(test, feature = "invariants"))]
+#[cfg(feature = "handlers")]
+pub mod invariants;
 #[cfg(feature = "handlers")]
 mod keys;
 #[cfg(feature = "handlers")]
@@ -25,7 +28,8 @@ mod verified;
 
 pub use algorithm::{Algorithm, Family};
 #[cfg(feature = "handlers")]
-pub use keys::{Material, VerificationKey};
+#[cfg(feature = "handlers")]
+pub use keys::{Material, VerificationKey, Verifier};
 
 /// The most that `maximumExpiration` may be: a year.
 const MAX_EXPIRATION: u32 = 31_536_000;

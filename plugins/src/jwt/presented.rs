@@ -97,7 +97,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Names and values of a Cookie header (RFC 6265, section 4.2.1); quotes round a value are not part of it.
-fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     line.split(|byte| *byte == b';').filter_map(|pair| {
         let at = memchr::memchr(b'=', pair)?;
         let (name, value) = pair.split_at_checked(at)?;

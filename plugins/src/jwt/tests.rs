@@ -3,6 +3,7 @@
 mod claims;
 mod finding;
 mod keys;
+mod sets;
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -51,7 +52,7 @@ fn put(directory: &Directory, issuer: &Issuer<'_>, algorithm: Algorithm, materia
         id: KeyId::of(&format!("Credential/{namespace}/{name}-{not_before}")),
         namespace,
         name,
-        key: VerificationKey::new(algorithm, material).unwrap(),
+        verifier: VerificationKey::new(algorithm, material).unwrap().into(),
         consumer: KeyId::of(&format!("Consumer/{namespace}/{consumer}")),
         not_before,
         expires_at,
@@ -559,4 +560,33 @@ fn refuses_configurations_that_cannot_be_right() {
         assert!(refused.starts_with(message), "{config}: {refused}");
     }
     assert_eq!(Config::default().check(), []);
+}
+
+#[test]
+fn invariants_hold_for_the_corpus_of_the_fuzzers() {
+    for (name, holds) in [
+        ("jwt", invariants::token as fn(&[u8])),
+        ("cookies", invariants::cookies as fn(&[u8])),
+    ] {
+        let folder = format!("{}/../fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+        let mut seeds = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            holds(&std::fs::read(file.unwrap().path()).unwrap());
+            seeds += 1;
+        }
+        assert!(seeds > 5, "{name}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn invariants_hold_for_anything(
+        header in r#"\{"alg":"(HS256|ES256|none)"(,"(kid|iss|exp|crit|x)":("[a-z\\\\u0]{0,6}"|[0-9e.-]{1,4}|null|\[\]))?\}"#,
+        payload in r#"\{("(iss|exp|nbf|x)":("[a-z ]{0,4}"|-?[0-9]{1,20}|\{\}|true))?\}"#,
+        tail in r"\.[A-Za-z0-9_=-]{0,6}",
+        cookies in r#"[a-c=;" \t]{0,40}"#,
+    ) {
+        invariants::token(format!("{}.{}{tail}", encode(header), encode(payload)).as_bytes());
+        invariants::cookies(cookies.as_bytes());
+    }
 }

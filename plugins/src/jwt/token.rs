@@ -45,6 +45,8 @@ pub(super) struct Token<'a> {
     pub(super) key: Option<Value<'a>>,
     pub(super) exp: Option<Value<'a>>,
     pub(super) nbf: Option<Value<'a>>,
+    /// Which key of a set the header names.
+    pub(super) kid: Option<Value<'a>>,
 }
 
 /// A value, as far as it matters.
@@ -53,6 +55,16 @@ pub(super) enum Value<'a> {
     Text(Cow<'a, str>),
     Number(f64),
     Other,
+}
+
+impl Token<'_> {
+    /// Which key of a set the header names, if it is text.
+    pub(super) fn kid(&self) -> Option<&str> {
+        match &self.kid {
+            Some(Value::Text(kid)) => Some(kid),
+            _ => None,
+        }
+    }
 }
 
 impl<'a> Parts<'a> {
@@ -109,6 +121,7 @@ impl<'a> Parts<'a> {
             key: payload.key.or(header.key),
             exp: payload.exp,
             nbf: payload.nbf,
+            kid: header.kid,
         })
     }
 }
@@ -120,6 +133,7 @@ struct Members<'a> {
     crit: Option<Value<'a>>,
     exp: Option<Value<'a>>,
     nbf: Option<Value<'a>>,
+    kid: Option<Value<'a>>,
     key: Option<Value<'a>>,
 }
 
@@ -139,6 +153,7 @@ enum Registered {
     Crit,
     Exp,
     Nbf,
+    Kid,
 }
 
 impl<'de> DeserializeSeed<'de> for Wanted<'_> {
@@ -174,6 +189,7 @@ impl<'de> Visitor<'de> for Wanted<'_> {
                     Registered::Crit => &mut members.crit,
                     Registered::Exp => &mut members.exp,
                     Registered::Nbf => &mut members.nbf,
+                    Registered::Kid => &mut members.kid,
                 };
                 twice |= place.replace(value).is_some();
             }
@@ -209,6 +225,7 @@ impl Visitor<'_> for NameOf<'_> {
             "crit" => Some(Registered::Crit),
             "exp" => Some(Registered::Exp),
             "nbf" => Some(Registered::Nbf),
+            "kid" => Some(Registered::Kid),
             _ => None,
         };
         Ok(Name {

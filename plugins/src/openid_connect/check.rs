@@ -86,7 +86,7 @@ impl Config {
         for (field, url) in own {
             let Some(url) = url else { continue };
             problems.length(field, url, 1, 2048);
-            problems.rule(field, is_http_url(url), schema::HTTP_URL);
+            problems.rule(field, schema::is_http_url(url), schema::HTTP_URL);
         }
         if let Some(uri) = &self.redirect_uri
             && path_of(uri).is_none_or(|path| matches!(path, "" | "/"))
@@ -98,7 +98,7 @@ impl Config {
         }
         if let Some(uri) = &self.post_logout_redirect_uri {
             problems.length("postLogoutRedirectUri", uri, 1, 2048);
-            if !is_http_url(uri) && !is_local_path(uri) {
+            if !schema::is_http_url(uri) && !is_local_path(uri) {
                 problems.add(
                     "postLogoutRedirectUri",
                     "must be an absolute URL (https://…) or a path that begins with one slash",
@@ -312,7 +312,7 @@ impl Config {
             let field = format!("proxyOpts.{name}Proxy");
             if let Some(url) = url {
                 problems.length(&field, url, 1, 2048);
-                problems.rule(&field, is_http_url(url), schema::HTTP_URL);
+                problems.rule(&field, schema::is_http_url(url), schema::HTTP_URL);
             } else if plain.is_some() || secret.is_some() {
                 problems.add(&*field, "is needed for its Authorization");
             }
@@ -385,16 +385,6 @@ impl Config {
             _ => None,
         }
     }
-}
-
-fn is_http_url(url: &str) -> bool {
-    let rest = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"));
-    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
-    authority.is_some_and(|authority| !authority.is_empty() && !authority.contains('@'))
-        && !url.contains('#')
-        && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_local_path(path: &str) -> bool {

@@ -311,7 +311,9 @@ async fn a_changed_key_forgets_what_was_verified() {
         id: KeyId::of("Credential/shop/other"),
         namespace: "shop",
         name: "alice-iss",
-        key: VerificationKey::new(Algorithm::HS256, Material::Secret(b"x")).unwrap(),
+        verifier: VerificationKey::new(Algorithm::HS256, Material::Secret(b"x"))
+            .unwrap()
+            .into(),
         consumer: KeyId::of("Consumer/shop/bob"),
         not_before: 0,
         expires_at: 0,

@@ -1,7 +1,7 @@
 //! Credentials that verify tokens.
 
 use plugins::directory::JwtLookup;
-use plugins::jwt::Algorithm;
+use plugins::jwt::{Algorithm, Verifier};
 use snapshot::proto::Jwt;
 
 use super::*;
@@ -36,7 +36,11 @@ fn look_up(rig: &Rig, key: &str) -> Option<(Algorithm, u64)> {
         1,
         |found| match found {
             JwtLookup::Found(credential) => {
-                Some((credential.key().algorithm(), credential.version()))
+                let version = match credential.verifier() {
+                    Verifier::Key(key) => key.version(),
+                    Verifier::Set(..) => u64::MAX,
+                };
+                Some((credential.verifier().algorithm(), version))
             }
             JwtLookup::Unknown => None,
             other => panic!("{other:?}"),
@@ -103,6 +107,22 @@ fn what_cannot_verify_is_refused() {
             jwt("a", "ES256", Some(Verification::PublicKey(b"x"[..].into()))),
             "the public key is not one for ES256",
         ),
+        (
+            jwt(
+                "a",
+                "HS256",
+                Some(Verification::JwksUri("https://idp.test/".into())),
+            ),
+            "HS256 needs a shared secret, not a key set",
+        ),
+        (
+            jwt(
+                "a",
+                "RS256",
+                Some(Verification::JwksUri("idp.test/".into())),
+            ),
+            "the URL of the key set must be http:// or https://",
+        ),
     ] {
         let mut rig = Rig::new();
         rig.put([(KEY, secret("a", "HS256", "x"))]);
@@ -114,4 +134,22 @@ fn what_cannot_verify_is_refused() {
         // What was good stays.
         assert!(look_up(&rig, "a").is_some());
     }
+}
+
+#[test]
+fn credentials_of_one_issuer_share_its_key_set() {
+    let mut rig = Rig::new();
+    let url = "http://127.0.0.1:1/keys";
+    let set = |key, algorithm| jwt(key, algorithm, Some(Verification::JwksUri(url.into())));
+    rig.put([
+        (KEY, set("a", "ES256")),
+        ("Credential/shop/other", set("b", "RS256")),
+    ]);
+    assert_eq!(look_up(&rig, "a"), Some((Algorithm::ES256, u64::MAX)));
+    assert_eq!(look_up(&rig, "b"), Some((Algorithm::RS256, u64::MAX)));
+    let first = rig.state.services.key_sets.of(url).unwrap();
+    // Each of the two holds it, and so does this test.
+    assert_eq!(std::sync::Arc::strong_count(&first), 3);
+    rig.change(|set| assert!(set.remove(KEY) && set.remove("Credential/shop/other")));
+    assert_eq!(std::sync::Arc::strong_count(&first), 1);
 }
