@@ -119,7 +119,7 @@ fn what_cannot_verify_is_refused() {
             jwt(
                 "a",
                 "RS256",
-                Some(Verification::JwksUri("idp.test/".into())),
+                Some(Verification::JwksUri("ftp://idp.test/".into())),
             ),
             "the URL of the key set must be http:// or https://",
         ),
