@@ -33,7 +33,7 @@ test-crates: ## unit, property and table tests of every crate, and the tidy test
 test-product: setup ## the product as a process: Rust suite and black-box cases
 	@POSTERN=$(QUICK)
 	export POSTERN
-	$(CARGO) test --workspace --test hub --test cli --test product
+	$(CARGO) test --workspace --test hub --test cli --test backends --test product
 	tests/cases/run.sh
 
 .PHONY: test-cluster

@@ -221,6 +221,8 @@ pub struct Services {
     pub outbound: outbound::Client,
     /// The key sets of Credentials.
     pub key_sets: Arc<KeySets>,
+    /// Tokens, codes, sessions: what outlives a request, and what other proxies may have to see.
+    pub store: store::Store,
 }
 
 /// A plugin that is ready to run.

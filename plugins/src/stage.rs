@@ -128,6 +128,7 @@ pub(crate) fn services() -> Services {
         background: background.handle().clone(),
         key_sets: Arc::new(KeySets::new(outbound.clone()).unwrap()),
         outbound,
+        store: store::Store::in_memory(store::SealingKeys::random().unwrap(), background.handle()),
     }
 }
 

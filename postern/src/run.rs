@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use controller::files::{self, Example, InForce, Input, ListenerInForce};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proxy::Source;
-use proxy::options::{Networks, Store};
+use proxy::options::Networks;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -44,9 +44,7 @@ pub(crate) async fn run(options: Run) -> Result<(), Error> {
         None => default_state_dir().ok_or(Error::NoStateDir)?,
     };
     proxy.trusted_proxies.get_or_insert_with(loopback);
-    proxy
-        .store
-        .get_or_insert_with(|| Store::File(state_dir.join("store.redb")));
+    proxy.store.default_to(&state_dir)?;
     proxy.state_dir = Some(state_dir.clone());
 
     let inputs = manifests

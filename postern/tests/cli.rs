@@ -110,7 +110,7 @@ fn wrong_usage_is_exit_status_2() {
         &["check"],
         &["run"],
         &["check", "/does/not/exist"],
-        &["run", "--manifests", "x", "--store", "redis://localhost"],
+        &["run", "--manifests", "x", "--store", "mongodb://localhost"],
         &["run", "--manifests", "x", "--trusted-proxies", "everybody"],
         &["run", "--manifests", "x", "--drain-timeout", "soon"],
         &["run", "--manifests", "x", "--log-level", "loud"],
@@ -121,8 +121,8 @@ fn wrong_usage_is_exit_status_2() {
         assert_eq!(out, "");
         assert!(!err.is_empty());
     }
-    let (_, _, err) = output(&["run", "--manifests", "x", "--store", "redis://localhost"]);
-    assert!(err.contains("memory: and file:PATH"), "{err}");
+    let (_, _, err) = output(&["run", "--manifests", "x", "--store", "mongodb://localhost"]);
+    assert!(err.contains("a store is memory:, file:PATH"), "{err}");
 }
 
 #[test]

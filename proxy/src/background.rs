@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 use outbound::Client;
 use plugins::handler::Services;
 use plugins::jwks::KeySets;
-use tokio::runtime::Builder;
+use store::Store;
+use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::Error;
@@ -17,7 +18,9 @@ use crate::options::Networks;
 /// Runs until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Background {
-    services: Services,
+    handle: Handle,
+    outbound: Client,
+    key_sets: Arc<KeySets>,
     // Dropped before the thread is waited for.
     stop: Option<DropGuard>,
     thread: Option<JoinHandle<()>>,
@@ -34,18 +37,13 @@ impl Background {
             .enable_all()
             .build()
             .map_err(failed)?;
-        let background = runtime.handle().clone();
+        let handle = runtime.handle().clone();
         let outbound = Client::new(outbound::Options {
             deny: deny.0.clone(),
-            runtime: background.clone(),
+            runtime: handle.clone(),
         });
         let key_sets =
             KeySets::new(outbound.clone()).map_err(|error| failed(io::Error::other(error)))?;
-        let services = Services {
-            background,
-            outbound,
-            key_sets: Arc::new(key_sets),
-        };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()
@@ -53,15 +51,27 @@ impl Background {
             .spawn(move || runtime.block_on(stopped.cancelled()))
             .map_err(failed)?;
         Ok(Self {
-            services,
+            handle,
+            outbound,
+            key_sets: Arc::new(key_sets),
             stop: Some(stop.drop_guard()),
             thread: Some(thread),
         })
     }
 
-    /// What plugins get of it.
-    pub(crate) fn services(&self) -> Services {
-        self.services.clone()
+    /// Where its work runs.
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// What plugins get.
+    pub(crate) fn services(&self, store: Store) -> Services {
+        Services {
+            background: self.handle.clone(),
+            outbound: self.outbound.clone(),
+            key_sets: Arc::clone(&self.key_sets),
+            store,
+        }
     }
 }
 
@@ -81,7 +91,12 @@ impl Drop for Background {
 /// A background for tests, one for all of them.
 #[cfg(test)]
 pub(crate) fn for_tests() -> Services {
-    static ONE: std::sync::OnceLock<Background> = std::sync::OnceLock::new();
-    ONE.get_or_init(|| Background::start(&Networks::default()).unwrap())
-        .services()
+    static ONE: std::sync::OnceLock<(Background, Services)> = std::sync::OnceLock::new();
+    let (_, services) = ONE.get_or_init(|| {
+        let background = Background::start(&Networks::default()).unwrap();
+        let keys = store::SealingKeys::random().unwrap();
+        let services = background.services(Store::in_memory(keys, background.handle()));
+        (background, services)
+    });
+    services.clone()
 }

@@ -10,8 +10,8 @@ mod seal;
 mod writer;
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -19,9 +19,9 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use plugins::directory::KeyId;
-use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::key_file::{own_key, read_key};
 use crate::state::Delta;
 use file::LogFile;
 use seal::MasterKey;
@@ -49,11 +49,7 @@ impl LastGood {
             what: format!("{what} {} ({flag})", path.display()),
             source,
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|source| wrong("making the state folder", folder, "--state-dir", source))?;
+        make_folder(folder)?;
         let secret = match key_file {
             Some(path) => read_key(path).map_err(|source| {
                 wrong("reading the state key", path, "--state-key-file", source)
@@ -139,39 +135,16 @@ impl LastGood {
     }
 }
 
-/// A key that somebody else keeps: any secret of 32 bytes or more.
-fn read_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut secret = Zeroizing::new(Vec::with_capacity(4096));
-    fs::File::open(path)?.take(4096).read_to_end(&mut secret)?;
-    if secret.len() < 32 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a key of at least 32 bytes is needed",
-        ));
-    }
-    Ok(secret)
-}
-
-/// The key in the state folder, made where there is none.
-fn own_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    match read_key(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        read => return read,
-    }
-    let mut secret = Zeroizing::new(vec![0; 32]);
-    aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("there is no randomness"))?;
-    // Whole under its name or not at all.
-    let temporary = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    Ok(secret)
+/// Makes the state folder where it is missing.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| Error::Start {
+            what: format!("making the state folder {} (--state-dir)", folder.display()),
+            source,
+        })
 }
 
 #[cfg(test)]

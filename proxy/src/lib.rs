@@ -13,6 +13,7 @@ mod filters;
 mod fleet;
 mod http;
 mod identity;
+mod key_file;
 mod last_good;
 mod limits;
 mod listen;
@@ -26,6 +27,7 @@ mod router;
 pub mod runtime;
 mod source;
 mod state;
+pub mod storage;
 mod tls;
 mod upstream;
 mod visit;
@@ -72,6 +74,9 @@ pub async fn run(
         .or_else(|| std::thread::available_parallelism().ok())
         .map_or(1, NonZeroUsize::get);
     let metrics = Metrics::new(count);
+    let background = Background::start(&options.outbound_deny)?;
+    let store = storage::open(&options.store, background.handle().clone()).await?;
+    metrics.process().store(&store);
     let status = Arc::new(Status::default());
     let (log, writer) = log::open(&options.access_log, &metrics)?;
     // Status and source go on while requests are being finished.
@@ -84,8 +89,7 @@ pub async fn run(
         stop.clone(),
     )
     .await?;
-    let background = Background::start(&options.outbound_deny)?;
-    let services = background.services();
+    let services = background.services(store);
     let mut started = source::start(&options, source, services, &metrics, &status, &stop)?;
     let fleet = Fleet::start(count, &options, &started.runtime, &metrics, &log);
     let mut fleet = fleet.map_err(|source| Error::Start {

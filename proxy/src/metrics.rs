@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use parking_lot::Mutex;
+use store::Store;
 
 /// Upper bounds of the latency histogram's buckets, in microseconds.
 const BOUNDS: [u64; 15] = [
@@ -144,6 +145,7 @@ pub struct Process {
     log_drops: AtomicU64,
     credentials: AtomicU64,
     consumers: AtomicU64,
+    store: OnceLock<Store>,
 }
 
 impl Metrics {
@@ -232,6 +234,11 @@ impl Process {
     pub fn directory(&self, credentials: usize, consumers: usize) {
         self.credentials.store(credentials as u64, Relaxed);
         self.consumers.store(consumers as u64, Relaxed);
+    }
+
+    /// The store whose figures are told, set once.
+    pub fn store(&self, store: &Store) {
+        let _set = self.store.set(store.clone());
     }
 
     /// The stream to the control plane was opened or closed.

@@ -33,13 +33,6 @@ pub struct Options {
     )]
     pub outbound_deny: Networks,
 
-    /// Where tokens and sessions are kept: memory: or file:PATH
-    ///
-    /// The plugins of this version (keyAuth, acl) keep neither. [default: memory:; in `postern run`: file:store.redb in
-    /// the state folder]
-    #[arg(long, env = "POSTERN_STORE", value_name = "URL")]
-    pub store: Option<Store>,
-
     /// Threads that serve requests [default: one per core]
     #[arg(long, env = "POSTERN_WORKERS", value_name = "N")]
     pub workers: Option<NonZeroUsize>,
@@ -86,6 +79,9 @@ pub struct Options {
     /// After SIGTERM: how long listeners stay open while readiness is already false
     #[arg(long, env = "POSTERN_DRAIN_DELAY", value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub drain_delay: Duration,
+
+    #[command(flatten)]
+    pub store: crate::storage::Options,
 
     #[command(flatten)]
     pub limits: Limits,
@@ -157,30 +153,6 @@ impl FromStr for Networks {
             .map(network)
             .collect::<Result<_, _>>()
             .map(Self)
-    }
-}
-
-/// Where tokens and sessions are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Store {
-    /// In memory: gone with the process.
-    Memory,
-    /// In a file of its own.
-    File(PathBuf),
-}
-
-impl FromStr for Store {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once(':') {
-            Some(("memory", "")) => Ok(Self::Memory),
-            Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
-            Some((scheme, _)) => Err(format!(
-                "this version has no store of the kind {scheme:?}; it has memory: and file:PATH"
-            )),
-            None => Err("not a URL; this version has memory: and file:PATH".to_owned()),
-        }
     }
 }
 
@@ -268,18 +240,5 @@ mod tests {
         ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_store_that_is_not_there_is_named() {
-        assert_eq!("memory:".parse(), Ok(Store::Memory));
-        assert_eq!("file:/x".parse(), Ok(Store::File("/x".into())));
-        assert!(
-            "redis://h"
-                .parse::<Store>()
-                .unwrap_err()
-                .contains("memory: and file:PATH")
-        );
-        assert!("file:".parse::<Store>().is_err());
     }
 }

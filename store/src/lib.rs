@@ -15,6 +15,7 @@ mod condition;
 mod file;
 mod key;
 mod memory;
+mod redis;
 mod seal;
 mod stats;
 mod url;
@@ -29,11 +30,12 @@ use tokio::runtime::Handle;
 pub use key::Key;
 pub use seal::{SealingKeyError, SealingKeys};
 pub use stats::Stats;
-pub use url::{Url, UrlError};
+pub use url::{Password, Url, UrlError};
 
 use condition::Condition;
 use file::File;
 use memory::Memory;
+use redis::Redis;
 use stats::Counters;
 use url::Place;
 
@@ -51,6 +53,7 @@ struct Inner {
 enum Backend {
     Memory(Memory),
     File(File),
+    Redis(Redis),
 }
 
 /// What may be set for a store.
@@ -60,6 +63,13 @@ pub struct Settings {
     pub patience: Duration,
     /// How many bytes entries may take in memory.
     pub memory_limit: usize,
+    /// PEM certificates of the CAs that Redis may be known by; none: those of the system.
+    pub ca: Option<Vec<u8>>,
+    /// Password of Redis, in place of the one in the URL.
+    pub password: Option<Password>,
+    /// How many replicas of Redis must have a write before it counts. None: with Sentinel and Cluster one, or none while
+    /// none is online; with one server none.
+    pub replicas: Option<u32>,
 }
 
 impl Default for Settings {
@@ -67,6 +77,9 @@ impl Default for Settings {
         Self {
             patience: Duration::from_secs(2),
             memory_limit: 256 << 20,
+            ca: None,
+            password: None,
+            replicas: None,
         }
     }
 }
@@ -87,6 +100,9 @@ pub struct Version([u8; 12]);
 /// Why a store cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// Servers that cannot be called so.
+    #[error("calling Redis: {0}")]
+    Redis(String),
     /// A path that cannot be used.
     #[error("{what}: {source}")]
     Io {
@@ -160,6 +176,9 @@ impl Store {
                 runtime.spawn(file.sweeper());
                 Backend::File(file)
             }
+            Place::Redis(servers) => {
+                Backend::Redis(Redis::open(servers.clone(), &settings, &runtime)?)
+            }
         };
         let inner = Inner {
             backend,
@@ -170,6 +189,44 @@ impl Store {
         Ok(Self(Arc::new(inner)))
     }
 
+    /// An empty store in memory, at once and with the usual settings.
+    #[must_use]
+    pub fn in_memory(sealing: SealingKeys, runtime: &Handle) -> Self {
+        let (settings, counters) = (Settings::default(), Arc::default());
+        let (memory, sweeper) = Memory::new(settings.memory_limit, Arc::clone(&counters));
+        runtime.spawn(sweeper);
+        Self(Arc::new(Inner {
+            backend: Backend::Memory(memory),
+            sealing,
+            counters,
+            settings,
+        }))
+    }
+
+    /// Another store, in Redis, with the same seal and as much patience.
+    ///
+    /// # Errors
+    /// The URL is not one of Redis, or cannot be used.
+    pub fn elsewhere(&self, url: &Url, runtime: &Handle) -> Result<Self, OpenError> {
+        let Place::Redis(servers) = &url.0 else {
+            return Err(OpenError::Redis("that is no URL of Redis".to_owned()));
+        };
+        let Inner {
+            sealing, settings, ..
+        } = &*self.0;
+        let settings = Settings {
+            password: None,
+            ..settings.clone()
+        };
+        let redis = Redis::open(servers.clone(), &settings, runtime)?;
+        Ok(Self(Arc::new(Inner {
+            backend: Backend::Redis(redis),
+            sealing: sealing.clone(),
+            counters: Arc::default(),
+            settings,
+        })))
+    }
+
     /// Reads an entry.
     ///
     /// # Errors
@@ -178,6 +235,7 @@ impl Store {
         let found = match &self.0.backend {
             Backend::Memory(memory) => return Ok(memory.get(key)),
             Backend::File(file) => file.get(key),
+            Backend::Redis(redis) => redis.get(key).await,
         };
         self.opened(key, found)
     }
@@ -231,6 +289,7 @@ impl Store {
         let taken = match &self.0.backend {
             Backend::Memory(memory) => return Ok(memory.take(key)),
             Backend::File(file) => file.take(key).await,
+            Backend::Redis(redis) => redis.take(key).await,
         };
         self.opened(key, taken)
     }
@@ -246,6 +305,7 @@ impl Store {
                 Ok(())
             }
             Backend::File(file) => file.take(key).await.map(drop),
+            Backend::Redis(redis) => redis.remove(key).await,
         };
         self.count(removed)
     }
@@ -267,6 +327,7 @@ impl Store {
         let done = match &self.0.backend {
             Backend::Memory(memory) => memory.write(key, &Condition::Same, &mark, ttl),
             Backend::File(file) => file.write(key, Condition::Same, mark, ttl).await,
+            Backend::Redis(redis) => redis.write(key, &Condition::Same, &mark, ttl).await,
         };
         self.count(done)
     }
@@ -283,6 +344,7 @@ impl Store {
                 Ok(())
             }
             Backend::File(file) => file.release(key, mark).await,
+            Backend::Redis(redis) => redis.release(key, &mark).await,
         };
         self.count(done)
     }
@@ -292,6 +354,7 @@ impl Store {
     pub fn is_shared(&self) -> bool {
         match &self.0.backend {
             Backend::Memory(_) | Backend::File(_) => false,
+            Backend::Redis(_) => true,
         }
     }
 
@@ -305,7 +368,7 @@ impl Store {
                 stats.entries = Some(entries as u64);
                 stats.bytes = Some((bytes as u64, self.0.settings.memory_limit as u64));
             }
-            Backend::File(_) => {}
+            Backend::File(_) | Backend::Redis(_) => {}
         }
         stats
     }
@@ -327,6 +390,7 @@ impl Store {
         let done = match &self.0.backend {
             Backend::Memory(memory) => memory.write(key, &condition, value, ttl),
             Backend::File(file) => file.write(key, condition, sealed()?, ttl).await,
+            Backend::Redis(redis) => redis.write(key, &condition, &sealed()?, ttl).await,
         };
         self.count(done)
     }
@@ -364,6 +428,7 @@ impl fmt::Debug for Store {
         match &self.0.backend {
             Backend::Memory(_) => f.write_str("Store(memory)"),
             Backend::File(_) => f.write_str("Store(file)"),
+            Backend::Redis(_) => f.write_str("Store(redis)"),
         }
     }
 }

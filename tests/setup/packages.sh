@@ -6,6 +6,7 @@ packages=(
   containerd runc containernetworking-plugins nftables iptables iproute2 # the node
   openssl curl jq procps util-linux                                      # scripts
   python3 python3-venv                                                   # cases
+  redis-server redis-tools                                               # stores
   shellcheck                                                             # lint
 )
 

@@ -55,6 +55,10 @@ capabilities:
 {{- default (printf "%s-proxy-state" (include "postern.fullname" .)) .Values.proxy.state.existingKeySecret -}}
 {{- end -}}
 
+{{- define "postern.storeKeySecret" -}}
+{{- default (printf "%s-proxy-store" (include "postern.fullname" .)) .Values.proxy.store.existingKeySecret -}}
+{{- end -}}
+
 {{/* A map as NAME=VALUE,NAME=VALUE. */}}
 {{- define "postern.pairs" -}}
 {{- $pairs := list -}}

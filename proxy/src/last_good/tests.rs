@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
+use zeroize::Zeroizing;
 
 use proptest::prelude::*;
 use snapshot::Entry;

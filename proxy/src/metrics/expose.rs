@@ -11,6 +11,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use store::Stats;
+
 use super::{BOUNDS, EVENTS, Event, Metrics, PluginId, Reasons, RuleId};
 
 /// Media type of [`Metrics::text`].
@@ -46,7 +48,12 @@ impl Collector for Scrape {
         verdicts(&mut encoder, &plugins)?;
         failures(&mut encoder, metrics)?;
         connections(&mut encoder, metrics)?;
-        process(&mut encoder, metrics)
+        process(&mut encoder, metrics)?;
+        metrics
+            .process
+            .store
+            .get()
+            .map_or(Ok(()), |held| store(&mut encoder, held.stats()))
     }
 }
 
@@ -324,6 +331,48 @@ fn process(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Resul
     )?;
     let help = "Lines of the access log that were lost, because it was not written quickly enough";
     counter(encoder, "access_log_drops", help, read(&process.log_drops))
+}
+
+fn store(encoder: &mut DescriptorEncoder<'_>, stats: Stats) -> fmt::Result {
+    if let Some(entries) = stats.entries {
+        level(
+            encoder,
+            "store_entries",
+            "Entries in the memory store, expired ones included for a moment",
+            entries,
+        )?;
+    }
+    if let Some((bytes, limit)) = stats.bytes {
+        let help = "Bytes that entries take in the memory store";
+        level(encoder, "store_bytes", help, bytes)?;
+        let help = "Bytes that entries may take in the memory store";
+        level(encoder, "store_limit_bytes", help, limit)?;
+    }
+    for (name, help, value) in [
+        (
+            "store_expired",
+            "Entries that were removed because they had expired",
+            stats.expired,
+        ),
+        (
+            "store_full",
+            "Operations refused, for the store was full",
+            stats.full,
+        ),
+        (
+            "store_unavailable",
+            "Operations that failed, for the store did not answer",
+            stats.unavailable,
+        ),
+        (
+            "store_unreadable",
+            "Entries that no sealing key opened",
+            stats.unreadable,
+        ),
+    ] {
+        counter(encoder, name, help, value)?;
+    }
+    Ok(())
 }
 
 fn gauge(value: u64) -> i64 {

@@ -10,3 +10,5 @@
 mod contract;
 mod file;
 mod memory;
+mod redis;
+mod servers;
