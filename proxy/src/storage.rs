@@ -14,6 +14,8 @@ use crate::options::duration;
 /// Options of the store.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Store options")]
+// The name of the type is that of the options around it, and names of groups must be unique.
+#[group(skip)]
 pub struct Options {
     /// Where tokens and sessions are kept
     ///
