@@ -40,6 +40,10 @@ test-product: setup ## the product as a process: Rust suite and black-box cases
 test-cluster: setup ## installed with Helm into a real one-node Kubernetes (as root)
 	@tests/cluster/suite.sh
 
+.PHONY: conformance
+conformance: setup ## the Gateway API's conformance suite in a cluster of its own (as root)
+	@tests/conformance/run.sh
+
 .PHONY: setup
 setup: ## install the Debian packages that tests need (as root)
 	@tests/setup/packages.sh

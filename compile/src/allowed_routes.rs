@@ -6,12 +6,11 @@ use gateway_api::apis::standard::gateways::{
 };
 use snapshot::proto::Protocol;
 
+use crate::Kind;
 use crate::findings::Reasons;
 use crate::inputs::Inputs;
 use crate::kind::GATEWAY_GROUP;
 use crate::selectors::{Operator, Selector};
-
-const HTTP_ROUTE: &str = "HTTPRoute";
 
 /// `allowedRoutes` of a listener.
 #[derive(Debug)]
@@ -35,25 +34,30 @@ impl AllowedRoutes {
         protocol: Protocol,
         resolved: &mut Reasons,
     ) -> Self {
-        let serves = protocol != Protocol::Unspecified;
+        let served: &[&'static str] = match protocol {
+            Protocol::Http | Protocol::Https => &["HTTPRoute", "GRPCRoute"],
+            Protocol::Unspecified => &[],
+        };
         let allowed = spec.allowed_routes.as_ref();
         let mut kinds = Vec::new();
         match allowed
             .and_then(|allowed| allowed.kinds.as_deref())
             .filter(|kinds| !kinds.is_empty())
         {
-            None if serves => kinds.push(HTTP_ROUTE),
-            None => {}
+            None => kinds.extend(served),
             Some(wanted) => {
                 for kind in wanted {
                     let group = kind.group.as_deref().unwrap_or(GATEWAY_GROUP);
-                    if serves && group == GATEWAY_GROUP && kind.kind == HTTP_ROUTE {
-                        if !kinds.contains(&HTTP_ROUTE) {
-                            kinds.push(HTTP_ROUTE);
+                    let served = served
+                        .iter()
+                        .find(|served| group == GATEWAY_GROUP && **served == kind.kind);
+                    if let Some(served) = served {
+                        if !kinds.contains(served) {
+                            kinds.push(served);
                         }
                     } else {
                         let message = format!(
-                            "kind {} of group {group} cannot be attached here; HTTPRoute can",
+                            "kind {} of group {group} cannot be attached here",
                             kind.kind
                         );
                         resolved.add("InvalidRouteKinds", message);
@@ -66,9 +70,9 @@ impl AllowedRoutes {
         Self { kinds, namespaces }
     }
 
-    /// Whether an HTTPRoute of this namespace may attach.
-    pub(crate) fn http_route(&self, inputs: &Inputs, namespace: &str) -> bool {
-        self.kinds.contains(&HTTP_ROUTE)
+    /// Whether a route of this kind and namespace may attach.
+    pub(crate) fn route(&self, inputs: &Inputs, kind: Kind, namespace: &str) -> bool {
+        self.kinds.contains(&kind.kind())
             && match &self.namespaces {
                 Namespaces::One(own) => own == namespace,
                 Namespaces::All => true,

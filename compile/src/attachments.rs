@@ -72,10 +72,15 @@ impl Attachments {
     /// Reads the annotations of routes, Services and Consumers. What they name in vain is closed at once.
     fn annotations(&mut self, pass: &mut Pass<'_>) -> BTreeMap<ObjectRef, Vec<Place>> {
         let inputs = pass.inputs;
-        let annotated = [Kind::Ingress, Kind::HttpRoute, Kind::Service]
-            .into_iter()
-            .flat_map(|kind| inputs.all(kind))
-            .chain(inputs.annotated_consumers());
+        let annotated = [
+            Kind::Ingress,
+            Kind::HttpRoute,
+            Kind::GrpcRoute,
+            Kind::Service,
+        ]
+        .into_iter()
+        .flat_map(|kind| inputs.all(kind))
+        .chain(inputs.annotated_consumers());
         let mut named: BTreeMap<ObjectRef, Vec<Place>> = BTreeMap::new();
         for object in annotated {
             let Some(names) = object.meta.annotations.get(PLUGINS_ANNOTATION) else {
@@ -284,15 +289,7 @@ fn resolve(
         (GATEWAY_GROUP, "GatewayClass") => Kind::GatewayClass,
         (GATEWAY_GROUP, "Gateway") => Kind::Gateway,
         (GATEWAY_GROUP, "HTTPRoute") => Kind::HttpRoute,
-        (GATEWAY_GROUP, "GRPCRoute") => {
-            return Err((
-                NOT_FOUND,
-                format!(
-                    "GRPCRoute {}: this version of Postern serves no GRPCRoutes",
-                    target.name
-                ),
-            ));
-        }
+        (GATEWAY_GROUP, "GRPCRoute") => Kind::GrpcRoute,
         (INGRESS_GROUP, "IngressClass") => Kind::IngressClass,
         (INGRESS_GROUP, "Ingress") => Kind::Ingress,
         ("", "Service") => Kind::Service,

@@ -38,6 +38,7 @@ impl Dirty {
             | Kind::GatewayClass
             | Kind::Gateway
             | Kind::HttpRoute
+            | Kind::GrpcRoute
             | Kind::ReferenceGrant
             | Kind::IngressClass
             | Kind::Ingress

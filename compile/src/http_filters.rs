@@ -1,14 +1,15 @@
-//! What an HTTPRoute's rules and backends change about requests and answers.
+//! What a route's rules and backends change about requests and answers.
 
-use gateway_api::apis::standard::httproutes::{
-    HttpRouteRulesBackendRefsFilters, HttpRouteRulesFilters,
-    HttpRouteRulesFiltersRequestRedirectScheme as Scheme, HttpRouteRulesFiltersType as Type,
+use gateway_api::apis::experimental::httproutes::{
+    HttpRouteRulesFilters, HttpRouteRulesFiltersRequestRedirectScheme as Scheme,
+    HttpRouteRulesFiltersType as Type,
 };
 use snapshot::proto::{
-    Filter, Header, HeaderModifier, PathModifier, Redirect, Rewrite, filter, path_modifier,
+    Header, HeaderModifier, PathModifier, Redirect, Rewrite, filter, path_modifier,
 };
 
 use crate::hostnames;
+use crate::http_cors;
 use crate::http_matches::{check_path, is_token};
 
 /// Why a filter cannot be had.
@@ -21,7 +22,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn value(field: String, message: impl Into<String>) -> Self {
+    pub(crate) fn value(field: String, message: impl Into<String>) -> Self {
         Self {
             reason: "UnsupportedValue",
             field,
@@ -30,71 +31,13 @@ impl Refusal {
     }
 }
 
-/// Reads the filters of a rule. `prefixes` tells whether all its matches are path prefixes.
-pub(crate) fn of_rule(
-    filters: &[HttpRouteRulesFilters],
-    prefixes: bool,
-) -> Result<Vec<Filter>, Refusal> {
-    let mut read = Vec::new();
-    for (index, spec) in filters.iter().enumerate() {
-        let field = format!("filters[{index}]");
-        if filters
-            .iter()
-            .take(index)
-            .any(|other| other.r#type == spec.r#type)
-        {
-            let message = format!(
-                "there is a second filter of type {:?}; put both into one",
-                spec.r#type
-            );
-            return Err(Refusal::value(field, message));
-        }
-        let filter = one(spec, prefixes).map_err(|(inner, message)| {
-            let field = if inner.is_empty() {
-                field.clone()
-            } else {
-                format!("{field}.{inner}")
-            };
-            Refusal::value(field, message)
-        })?;
-        read.push(Filter {
-            filter: Some(filter),
-        });
-    }
-    let has = |kind: Type| filters.iter().any(|filter| filter.r#type == kind);
-    if has(Type::RequestRedirect) && has(Type::UrlRewrite) {
-        let message = "RequestRedirect and URLRewrite exclude each other; remove one of them";
-        return Err(Refusal {
-            reason: "IncompatibleFilters",
-            field: "filters".to_owned(),
-            message: message.to_owned(),
-        });
-    }
-    Ok(read)
-}
-
-/// Reads the filters of a backend.
-pub(crate) fn of_backend(
-    filters: &[HttpRouteRulesBackendRefsFilters],
-    prefixes: bool,
-) -> Result<Vec<Filter>, Refusal> {
-    // The two types have the same fields; generated code cannot say so.
-    let same = serde_json::to_value(filters)
-        .and_then(serde_json::from_value::<Vec<HttpRouteRulesFilters>>);
-    let filters = same.map_err(|error| Refusal::value("filters".to_owned(), error.to_string()))?;
-    if let Some(index) = filters
-        .iter()
-        .position(|filter| filter.r#type == Type::RequestRedirect)
-    {
-        let message = "RequestRedirect is not possible on a backend; put it on the rule";
-        return Err(Refusal::value(format!("filters[{index}]"), message));
-    }
-    of_rule(&filters, prefixes)
-}
-
 type Refused = (String, String);
 
-fn one(spec: &HttpRouteRulesFilters, prefixes: bool) -> Result<filter::Filter, Refused> {
+/// Reads a filter that stands for itself. `prefixes` tells whether all matches of the rule are path prefixes.
+///
+/// # Errors
+/// The field within the filter and what is wrong with it.
+pub(crate) fn one(spec: &HttpRouteRulesFilters, prefixes: bool) -> Result<filter::Filter, Refused> {
     let missing = |field: &str| {
         (
             field.to_owned(),
@@ -159,9 +102,14 @@ fn one(spec: &HttpRouteRulesFilters, prefixes: bool) -> Result<filter::Filter, R
                 .map_err(|message| ("urlRewrite.hostname".to_owned(), message))?;
             Ok(filter::Filter::Rewrite(Rewrite { hostname, path }))
         }
+        Type::Cors => {
+            let cors = spec.cors.as_ref().ok_or_else(|| missing("cors"))?;
+            http_cors::read(cors).map(filter::Filter::Cors)
+        }
+        // These lead to Services: read where references are resolved.
         Type::RequestMirror => Err((String::new(), unsupported("RequestMirror"))),
         Type::ExtensionRef => Err((String::new(), unsupported("ExtensionRef"))),
-        Type::Cors => Err((String::new(), unsupported("CORS"))),
+        Type::ExternalAuth => Err((String::new(), unsupported("ExternalAuth"))),
     }
 }
 

@@ -1,6 +1,8 @@
-//! HTTPRoutes: where they attach, and what their rules say.
+//! HTTPRoutes and GRPCRoutes: where they attach, and what their rules say.
 
-use gateway_api::apis::standard::httproutes::{HttpRouteParentRefs, HttpRouteRules, HttpRouteSpec};
+use gateway_api::apis::experimental::httproutes::{
+    HttpRouteParentRefs, HttpRouteRules, HttpRouteSpec,
+};
 use serde_json::Value;
 use snapshot::proto::resource::Body as Resource;
 use snapshot::proto::{self, Attachment, Rule, path_match};
@@ -8,13 +10,14 @@ use snapshot::proto::{self, Attachment, Rule, path_match};
 use crate::attachments::Merged;
 use crate::findings::{Findings, Reasons};
 use crate::gateways::Gateways;
+use crate::http_filters::Refusal;
 use crate::kind::GATEWAY_GROUP;
 use crate::object::{Body, decode};
 use crate::pass::Pass;
 use crate::plugins::Attachments;
+use crate::route_filters::Place;
 use crate::{
-    Condition, Kind, Object, ParentStatus, StatusBody, durations, hostnames, http_filters,
-    http_matches,
+    Condition, Kind, Object, ParentStatus, StatusBody, durations, hostnames, http_matches, retries,
 };
 
 /// Where a route attaches to a Gateway: the listeners by index, for their counts, and those that are served.
@@ -58,7 +61,8 @@ impl Verdict {
 impl Pass<'_> {
     pub(crate) fn http_routes(&mut self, gateways: &mut Gateways<'_>, attachments: &Attachments) {
         let inputs = self.inputs;
-        for object in inputs.all(Kind::HttpRoute) {
+        let grpc = inputs.all(Kind::GrpcRoute);
+        for object in inputs.all(Kind::HttpRoute).chain(grpc) {
             match &object.body {
                 Body::HttpRoute(spec) => self.http_route(object, spec, gateways, attachments),
                 Body::Unreadable(bad) => {
@@ -260,11 +264,15 @@ impl Pass<'_> {
         }
         let route_namespace = &object.reference.namespace;
         let mut allowed = named
-            .filter(|(_, listener)| listener.allowed.http_route(self.inputs, route_namespace))
+            .filter(|(_, listener)| {
+                let allowed = &listener.allowed;
+                allowed.route(self.inputs, object.reference.kind, route_namespace)
+            })
             .peekable();
         if allowed.peek().is_none() {
             let message = format!(
-                "the listeners of {name} do not allow HTTPRoutes of namespace {route_namespace} (allowedRoutes)"
+                "the listeners of {name} do not allow {}s of namespace {route_namespace} (allowedRoutes)",
+                object.reference.kind
             );
             return Err(("NotAllowedByListeners", message));
         }
@@ -355,22 +363,19 @@ impl Pass<'_> {
             matches,
             ..Rule::default()
         };
-        match http_filters::of_rule(spec.filters.as_deref().unwrap_or_default(), prefixes) {
+        let place = Place {
+            object,
+            field,
+            prefixes,
+        };
+        let filters = spec.filters.as_deref().unwrap_or_default();
+        match self.filters(place, filters, verdict) {
             Ok(filters) => rule.filters = filters,
-            Err(refusal) => {
-                let field = format!("{field}.{}", refusal.field);
-                verdict.refuse(
-                    &mut self.findings,
-                    object,
-                    refusal.reason,
-                    &field,
-                    &refusal.message,
-                );
-                rule.invalid = format!("{field}: {}", refusal.message);
-            }
+            Err(refusal) => self.refuse_rule(place, &refusal, verdict, &mut rule),
         }
         self.timeouts(object, spec, field, verdict, &mut rule);
-        self.backends(object, spec, field, prefixes, verdict, &mut rule);
+        self.retry(place, spec, verdict, &mut rule);
+        self.backends(place, spec, verdict, &mut rule);
         let section = spec.name.as_deref().map_or(&[][..], |name| {
             attachments.at(&object.reference, Some(name))
         });
@@ -378,6 +383,50 @@ impl Pass<'_> {
         rule.plugins = merged.keys;
         rule.deny = merged.deny;
         Some(rule)
+    }
+
+    /// A rule with something that cannot be had: it answers 500.
+    fn refuse_rule(
+        &mut self,
+        place: Place<'_>,
+        refusal: &Refusal,
+        verdict: &mut Verdict,
+        rule: &mut Rule,
+    ) {
+        let field = format!("{}.{}", place.field, refusal.field);
+        verdict.refuse(
+            &mut self.findings,
+            place.object,
+            refusal.reason,
+            &field,
+            &refusal.message,
+        );
+        rule.invalid = format!("{field}: {}", refusal.message);
+    }
+
+    fn retry(
+        &mut self,
+        place: Place<'_>,
+        spec: &HttpRouteRules,
+        verdict: &mut Verdict,
+        rule: &mut Rule,
+    ) {
+        if let Some(retry) = &spec.retry {
+            match retries::read(retry) {
+                Ok(retry) => rule.retry = Some(retry),
+                Err((field, message)) => {
+                    let refusal = Refusal::value(field, message);
+                    self.refuse_rule(place, &refusal, verdict, rule);
+                }
+            }
+        }
+        if spec.session_persistence.is_some() {
+            let refusal = Refusal::value(
+                "sessionPersistence".to_owned(),
+                "is not supported; the rule answers 500 until it is removed",
+            );
+            self.refuse_rule(place, &refusal, verdict, rule);
+        }
     }
 
     fn timeouts(

@@ -13,7 +13,7 @@ use crate::gateways::Gateways;
 use crate::object::Body;
 use crate::pass::Pass;
 use crate::plugins::Attachments;
-use crate::services::PortRef;
+use crate::services::{PortRef, Speech};
 use crate::{Kind, Object, ObjectRef, StatusBody, hostnames, http_matches};
 
 const HTTP: &str = "Listener/-/ingress/http";
@@ -329,7 +329,7 @@ impl Pass<'_> {
                 return Err(("BackendNotFound", message));
             }
         };
-        self.upstream(namespace, &service.name, port)
+        self.upstream(namespace, &service.name, port, Speech::AsItsPort)
             .map_err(|message| ("BackendNotFound", message))
     }
 }

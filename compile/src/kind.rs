@@ -10,6 +10,7 @@ pub enum Kind {
     GatewayClass,
     Gateway,
     HttpRoute,
+    GrpcRoute,
     ReferenceGrant,
     IngressClass,
     Ingress,
@@ -31,11 +32,12 @@ pub(crate) const OWN_GROUP: &str = "postern.dev";
 
 impl Kind {
     /// All of them. Secrets come last: by then it is known whose data are needed. The result does not depend on the order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Namespace,
         Self::GatewayClass,
         Self::Gateway,
         Self::HttpRoute,
+        Self::GrpcRoute,
         Self::ReferenceGrant,
         Self::IngressClass,
         Self::Ingress,
@@ -76,9 +78,11 @@ impl Kind {
     pub const fn group(self) -> &'static str {
         match self {
             Self::Namespace | Self::Service | Self::Secret | Self::ConfigMap => "",
-            Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::ReferenceGrant => {
-                GATEWAY_GROUP
-            }
+            Self::GatewayClass
+            | Self::Gateway
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::ReferenceGrant => GATEWAY_GROUP,
             Self::IngressClass | Self::Ingress => INGRESS_GROUP,
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Consumer | Self::Credential | Self::AuthPlugin => OWN_GROUP,
@@ -99,9 +103,11 @@ impl Kind {
     pub const fn api_version(self) -> &'static str {
         match self {
             Self::Namespace | Self::Service | Self::Secret | Self::ConfigMap => "v1",
-            Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::ReferenceGrant => {
-                "gateway.networking.k8s.io/v1"
-            }
+            Self::GatewayClass
+            | Self::Gateway
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::ReferenceGrant => "gateway.networking.k8s.io/v1",
             Self::IngressClass | Self::Ingress => "networking.k8s.io/v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::Consumer | Self::Credential | Self::AuthPlugin => "postern.dev/v1alpha1",
@@ -116,6 +122,7 @@ impl Kind {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
             Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::IngressClass => "IngressClass",
             Self::Ingress => "Ingress",
@@ -137,6 +144,7 @@ impl Kind {
             Self::GatewayClass => "gatewayclasses",
             Self::Gateway => "gateways",
             Self::HttpRoute => "httproutes",
+            Self::GrpcRoute => "grpcroutes",
             Self::ReferenceGrant => "referencegrants",
             Self::IngressClass => "ingressclasses",
             Self::Ingress => "ingresses",

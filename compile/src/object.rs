@@ -7,9 +7,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crds::{AuthPluginSpec, ConsumerSpec, CredentialSpec};
+use gateway_api::apis::experimental::httproutes::HttpRouteSpec;
 use gateway_api::apis::standard::gatewayclasses::GatewayClassSpec;
 use gateway_api::apis::standard::gateways::GatewaySpec;
-use gateway_api::apis::standard::httproutes::HttpRouteSpec;
 use gateway_api::apis::standard::referencegrants::ReferenceGrantSpec;
 use k8s_openapi::api::networking::v1::{IngressClassSpec, IngressSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -20,7 +20,7 @@ use crate::config_maps::ConfigMapBody;
 use crate::endpoint_slices::Slice;
 use crate::secrets::SecretBody;
 use crate::services::ServiceBody;
-use crate::{Kind, ObjectRef};
+use crate::{Kind, ObjectRef, grpc_routes};
 
 /// An object, as far as Postern reads it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +50,7 @@ pub(crate) enum Body {
     Plain,
     GatewayClass(Box<GatewayClassSpec>),
     Gateway(Box<GatewaySpec>),
+    /// A GRPCRoute, too: it is read as the HTTPRoute that it means.
     HttpRoute(Box<HttpRouteSpec>),
     ReferenceGrant(Box<ReferenceGrantSpec>),
     IngressClass(Box<IngressClassSpec>),
@@ -307,6 +308,9 @@ impl Body {
             Kind::GatewayClass => Self::of_spec(spec, Self::GatewayClass),
             Kind::Gateway => Self::of_spec(spec, Self::Gateway),
             Kind::HttpRoute => Self::of_spec(spec, Self::HttpRoute),
+            Kind::GrpcRoute => Self::of_spec(spec, |spec| {
+                Self::HttpRoute(Box::new(grpc_routes::as_http(*spec)))
+            }),
             Kind::ReferenceGrant => Self::of_spec(spec, Self::ReferenceGrant),
             Kind::IngressClass => Self::of_spec(spec, Self::IngressClass),
             Kind::Ingress => Self::of_spec(spec, Self::Ingress),

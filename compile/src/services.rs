@@ -1,6 +1,6 @@
 //! Services, and the upstreams that routes make of their ports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -88,7 +88,12 @@ impl ServiceBody {
                 Err(_) => Origin::Name(name.to_owned()),
             },
         };
-        Some((number, Target { scheme, origin }))
+        let target = Target {
+            scheme,
+            origin,
+            speeches: BTreeSet::new(),
+        };
+        Some((number, target))
     }
 }
 
@@ -99,11 +104,32 @@ pub(crate) enum PortRef<'a> {
     Name(&'a str),
 }
 
+/// What is spoken with an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Speech {
+    /// What the port's `appProtocol` says.
+    AsItsPort,
+    /// gRPC, which is HTTP/2 whatever the port says of itself.
+    Grpc,
+}
+
 /// Where requests for a port of a Service go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     scheme: Scheme,
     pub(crate) origin: Origin,
+    /// What routes speak with it.
+    speeches: BTreeSet<Speech>,
+}
+
+impl Target {
+    /// What an upstream speaks, and what its name has behind the port.
+    fn form(&self, speech: Speech) -> (Scheme, &'static str) {
+        match (self.scheme, speech) {
+            (Scheme::Http1, Speech::Grpc) => (Scheme::H2c, "/grpc"),
+            (scheme, _) => (scheme, ""),
+        }
+    }
 }
 
 /// Where the addresses come from.
@@ -135,6 +161,7 @@ impl Pass<'_> {
         namespace: &str,
         service: &str,
         port: PortRef<'_>,
+        speech: Speech,
     ) -> Result<String, String> {
         let Some(body) = self.inputs.service(namespace, service) else {
             return Err(format!("Service {namespace}/{service} does not exist"));
@@ -158,12 +185,18 @@ impl Pass<'_> {
                 "Service {namespace}/{service} has no TCP port {wanted} (it has: {has})"
             ));
         };
-        self.upstreams
+        let (_, suffix) = target.form(speech);
+        let ports = self
+            .upstreams
             .entry((namespace.into(), service.into()))
-            .or_default()
-            .insert(number, target);
+            .or_default();
+        ports
+            .entry(number)
+            .or_insert(target)
+            .speeches
+            .insert(speech);
         Ok(format!(
-            "Upstream/{}",
+            "Upstream/{}{suffix}",
             upstream_name(namespace, service, number)
         ))
     }
@@ -178,15 +211,24 @@ impl Pass<'_> {
                     Origin::Name(name) => (name.clone(), u32::from(*number)),
                     Origin::Slices { .. } | Origin::Address(_) => (String::new(), 0),
                 };
-                let upstream = proto::Upstream {
-                    scheme: target.scheme.into(),
-                    dns_name,
-                    dns_port,
-                    plugins: plugins.clone(),
-                    missing: false,
-                };
-                let key = format!("Upstream/{}", upstream_name(namespace, service, *number));
-                self.resources.put(&key, Body::Upstream(upstream));
+                let name = upstream_name(namespace, service, *number);
+                for speech in &target.speeches {
+                    let (scheme, suffix) = target.form(*speech);
+                    let upstream = proto::Upstream {
+                        scheme: scheme.into(),
+                        dns_name: dns_name.clone(),
+                        dns_port,
+                        plugins: plugins.clone(),
+                        missing: false,
+                        endpoints: if suffix.is_empty() {
+                            String::new()
+                        } else {
+                            name.clone()
+                        },
+                    };
+                    let key = format!("Upstream/{name}{suffix}");
+                    self.resources.put(&key, Body::Upstream(upstream));
+                }
             }
         }
     }

@@ -60,12 +60,12 @@ pub const NAMESPACED: &[Rule] = &[
     rule(&["networking.k8s.io"], &["ingresses/status"], &["patch"]),
     rule(
         &["gateway.networking.k8s.io"],
-        &["gateways", "httproutes", "referencegrants"],
+        &["gateways", "httproutes", "grpcroutes", "referencegrants"],
         READ,
     ),
     rule(
         &["gateway.networking.k8s.io"],
-        &["gateways/status", "httproutes/status"],
+        &["gateways/status", "httproutes/status", "grpcroutes/status"],
         &["patch"],
     ),
     rule(

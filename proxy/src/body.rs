@@ -1,5 +1,7 @@
 //! The bodies of both directions. Neither is boxed, neither is held in memory unless a plugin asks for it.
 
+mod taps;
+
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -17,6 +19,8 @@ use tokio::time::{Instant, Sleep};
 use crate::http::names::{Class, classify};
 use crate::upstream::Lease;
 use crate::visit::Visit;
+pub(crate) use taps::Repeated;
+use taps::{Begun, Copy, Tapped};
 
 /// What went wrong with a body that is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +63,9 @@ enum Source {
     Empty,
     Client(Incoming),
     Held(Box<Held>),
+    Tapped(Box<Tapped>),
+    Copy(Box<Copy>),
+    Begun(Box<Begun>),
 }
 
 /// Rare and large: behind a pointer, because bodies are moved often.
@@ -192,6 +199,9 @@ impl HttpBody for RequestBody {
                 }
                 Poll::Ready(frame.map(Ok))
             }
+            Source::Tapped(tapped) => tapped.poll_frame(cx),
+            Source::Copy(copy) => copy.poll_frame(cx),
+            Source::Begun(begun) => begun.poll_frame(cx),
         }
     }
 
@@ -200,6 +210,9 @@ impl HttpBody for RequestBody {
             Source::Empty => true,
             Source::Client(incoming) => incoming.is_end_stream(),
             Source::Held(held) => held.data.is_empty() && held.trailers.is_none(),
+            Source::Tapped(tapped) => tapped.body.is_end_stream(),
+            Source::Copy(copy) => copy.is_end_stream(),
+            Source::Begun(begun) => begun.is_end_stream(),
         }
     }
 
@@ -211,6 +224,9 @@ impl HttpBody for RequestBody {
                 SizeHint::with_exact(held.data.len() as u64)
             }
             Source::Held(_) => SizeHint::default(),
+            Source::Tapped(tapped) => tapped.body.size_hint(),
+            Source::Copy(copy) => copy.size_hint(),
+            Source::Begun(begun) => begun.size_hint(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod background;
 mod body;
 mod clock;
 mod dns;
+pub mod extras;
 mod filters;
 mod fleet;
 mod http;

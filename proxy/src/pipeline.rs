@@ -18,9 +18,9 @@ use crate::listen::Conn;
 use crate::record::{Details, Record};
 use crate::respond::{self, Failure, X_REQUEST_ID};
 use crate::runtime::{self, Backend, Chain, ChainPlugin, Rule};
-use crate::upstream::{self, Forward, Lease};
+use crate::upstream::{self, Forward, Lease, Times};
 use crate::visit::Visit;
-use crate::{clock, filters, identity};
+use crate::{clock, extras, filters, identity};
 
 /// Serves one request; never fails, a failure is an answer too.
 pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Response<Body> {
@@ -46,6 +46,10 @@ pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Respons
     };
     for (name, value) in edits.append {
         response.headers_mut().append(name, value);
+    }
+    // Pages may read refusals, too.
+    if let Some(shown) = visit.record.shown.take() {
+        shown.tell(response.headers_mut());
     }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS && conn.state.stays_http() {
         response
@@ -103,6 +107,11 @@ impl Passage<'_> {
         if let Some(why) = &rule.closed {
             return Err(Failure::Incomplete(Arc::clone(why)));
         }
+        if let Some(extras) = &rule.extras
+            && let Some(response) = extras.answer(&head, self.record)
+        {
+            return Ok(response);
+        }
         let deadline = rule.request_timeout.map(|timeout| Instant::now() + timeout);
         if let Some(redirect) = &rule.redirect {
             self.authorize(&rule.redirect_chain, &admitted, &mut head, &mut body)
@@ -113,13 +122,10 @@ impl Passage<'_> {
         let caller = self
             .authorize(&backend.chain, &admitted, &mut head, &mut body)
             .await?;
-        let upstream = backend
-            .upstream
-            .as_ref()
-            .ok_or(Failure::NoBackend("the route's backend is not valid"))?;
-        if upstream.missing {
-            return Err(Failure::NoBackend("the route's Service does not exist"));
+        if let Some(redirect) = backend.redirect() {
+            return self.redirect(redirect, &route, &head, &admitted);
         }
+        let upstream = upstream_of(backend)?;
         self.conn
             .peer
             .tell(&mut head.headers, &worker.settings.trusted_proxies);
@@ -133,19 +139,33 @@ impl Passage<'_> {
             .is_some()
             .then(|| head.extensions.remove::<OnUpgrade>())
             .flatten();
-        let response_due = match rule.backend_timeout.map(|timeout| Instant::now() + timeout) {
-            Some(due) => Some(deadline.map_or(due, |deadline| deadline.min(due))),
-            None => deadline,
+        let times = Times {
+            deadline,
+            each: rule.backend_timeout,
         };
         let upgrading = client.is_some();
+        if !upgrading && (rule.extras.is_some() || backend.extras.is_some()) {
+            extras::copy(
+                worker,
+                (&rule, backend),
+                &head,
+                &mut body,
+                admitted.trailers,
+            );
+        }
         let forward = Forward {
             head,
             body,
             upgrade: upgrade.filter(|_| upgrading),
             trailers: admitted.trailers,
-            deadline: response_due,
+            deadline: times.due(),
         };
-        let (response, lease) = upstream::forward(worker, upstream, forward, self.record).await?;
+        let (response, lease) = match rule.retry() {
+            None => upstream::forward(worker, upstream, forward, self.record).await?,
+            Some(retry) => {
+                upstream::persist(worker, upstream, forward, (retry, times), self.record).await?
+            }
+        };
         self.record.upstream_time = Some(self.record.elapsed());
         self.respond(response, lease, client, deadline, &rule, backend)
     }
@@ -411,6 +431,16 @@ impl Passage<'_> {
             head,
             Body::upstream(incoming, lease, deadline),
         ))
+    }
+}
+
+fn upstream_of(backend: &Backend) -> Result<&runtime::Upstream, Failure> {
+    match &backend.upstream {
+        Some(upstream) if upstream.missing => {
+            Err(Failure::NoBackend("the route's Service does not exist"))
+        }
+        Some(upstream) => Ok(upstream),
+        None => Err(Failure::NoBackend("the route's backend is not valid")),
     }
 }
 

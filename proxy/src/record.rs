@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Version};
 use plugins::directory::ConsumerRef;
 
+use crate::extras::Shown;
 use crate::runtime::Rule;
 
 /// One request, from its head to the end of its response.
@@ -43,6 +44,8 @@ pub(crate) struct Record {
     pub(crate) sent: u64,
     /// Whether the response ended before it was complete.
     pub(crate) aborted: bool,
+    /// What pages of other origins are told.
+    pub(crate) shown: Option<Box<Shown>>,
     /// What only the access log needs.
     pub(crate) details: Option<Box<Details>>,
 }
@@ -83,6 +86,7 @@ impl Record {
             attempts: 0,
             sent: 0,
             aborted: false,
+            shown: None,
             details: None,
         }
     }

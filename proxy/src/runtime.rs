@@ -11,6 +11,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use plugins::directory::{ConsumerRef, Directory};
 use plugins::handler::Handler;
 
+use crate::extras::{BackendExtras, Extras};
+
 /// Everything in force.
 #[derive(Debug)]
 pub struct Runtime {
@@ -71,6 +73,8 @@ pub struct Rule {
     pub backend_timeout: Option<std::time::Duration>,
     /// Every request gets 500: why.
     pub closed: Option<Arc<str>>,
+    /// What only some rules ask for.
+    pub extras: Option<Box<Extras>>,
     /// Index into per-worker metrics.
     pub metrics: crate::metrics::RuleId,
 }
@@ -85,6 +89,8 @@ pub struct Backend {
     pub response_filters: Vec<HeaderEdit>,
     /// Plugins of rule, Service and listener merged: the narrowest of each type, in running order.
     pub chain: Arc<Chain>,
+    /// What only some backends ask for.
+    pub extras: Option<Box<BackendExtras>>,
 }
 
 /// Plugins in the order in which they run.

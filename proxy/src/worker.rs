@@ -62,6 +62,8 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) connections: Connections,
     pub(crate) tunnels: Count,
+    /// Mirrored requests under way.
+    pub(crate) copies: Count,
     pub(crate) waits: Waits,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) log: crate::log::Logger,
@@ -83,6 +85,7 @@ impl Worker {
             pools: Pools::new(&settings.limits, &settings.timeouts, parts.metrics.clone()),
             connections: Connections::default(),
             tunnels: Count::default(),
+            copies: Count::default(),
             waits: Waits::default(),
             metrics: parts.metrics.clone(),
             log: parts.log.clone(),
@@ -166,6 +169,10 @@ impl Count {
 
     pub(crate) fn is_zero(&self) -> bool {
         self.0.get() == 0
+    }
+
+    pub(crate) fn number(&self) -> usize {
+        self.0.get()
     }
 }
 

@@ -259,6 +259,11 @@ fn route_kinds() {
         ),
         (
             "[{kind: GRPCRoute}, {kind: HTTPRoute}]",
+            "True/ResolvedRefs",
+            &["GRPCRoute", "HTTPRoute"],
+        ),
+        (
+            "[{kind: TCPRoute}, {kind: HTTPRoute}]",
             "False/InvalidRouteKinds",
             &["HTTPRoute"],
         ),

@@ -2,6 +2,7 @@
 
 mod authentication;
 mod gateways;
+mod grpc;
 mod incremental;
 mod ingresses;
 mod jwt;

@@ -266,7 +266,7 @@ fn targets_that_are_not_there() {
         ),
         (
             target("GRPCRoute", "orders"),
-            "False/TargetNotFound: GRPCRoute orders: this version of Postern serves no GRPCRoutes",
+            "False/TargetNotFound: GRPCRoute shop/orders does not exist",
         ),
         (
             target("IngressClass", "none"),

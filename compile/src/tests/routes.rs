@@ -175,9 +175,9 @@ fn filters() {
 fn filters_that_cannot_be_had_close_their_rule() {
     for (filters, reason, message) in [
         (
-            "[{type: RequestMirror, requestMirror: {backendRef: {name: a}}}]",
+            "[{type: RequestMirror, requestMirror: {backendRef: {name: orders, port: 80}, percent: 101}}]",
             "UnsupportedValue",
-            "RequestMirror are not supported",
+            "the share must be between none and all",
         ),
         (
             "[{type: ExtensionRef, extensionRef: {group: a, kind: b, name: c}}]",
@@ -185,9 +185,9 @@ fn filters_that_cannot_be_had_close_their_rule() {
             "ExtensionRef are not",
         ),
         (
-            "[{type: CORS, cors: {allowOrigins: ['*']}}]",
+            "[{type: CORS, cors: {allowOrigins: [a.test]}}]",
             "UnsupportedValue",
-            "CORS are not supported",
+            "is no origin",
         ),
         (
             "[{type: RequestHeaderModifier}]",
@@ -301,12 +301,12 @@ fn backends_that_cannot_be_had_answer_for_their_share() {
         "spec.rules[0] has no backendRefs"
     );
     let world = with_rule(
-        "backendRefs: [{name: orders, port: 80, filters: [{type: RequestRedirect, requestRedirect: {}}]}]",
+        "backendRefs: [{name: orders, port: 80, filters: [{type: CORS, cors: {allowOrigins: ['*']}}]}]",
     );
     assert!(
         world.route(ROUTE).rules[0].backends[0]
             .invalid
-            .contains("RequestRedirect is not possible on a backend")
+            .contains("CORS is not possible on a backend")
     );
 }
 

@@ -4,8 +4,9 @@
 //! errors, and the API server would warn of them.
 
 use compile::Kind;
+use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::standard::{
-    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
+    gatewayclasses::GatewayClass, gateways::Gateway, grpcroutes::GrpcRoute,
     referencegrants::ReferenceGrant,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
@@ -22,6 +23,7 @@ pub(super) fn fields(kind: Kind, value: &Value) -> Vec<String> {
         Kind::GatewayClass => ignored_by::<GatewayClass>(value),
         Kind::Gateway => ignored_by::<Gateway>(value),
         Kind::HttpRoute => ignored_by::<HttpRoute>(value),
+        Kind::GrpcRoute => ignored_by::<GrpcRoute>(value),
         Kind::ReferenceGrant => ignored_by::<ReferenceGrant>(value),
         Kind::IngressClass => ignored_by::<IngressClass>(value),
         Kind::Ingress => ignored_by::<Ingress>(value),

@@ -137,6 +137,7 @@ const fn has_status(kind: Kind) -> bool {
         Kind::GatewayClass
             | Kind::Gateway
             | Kind::HttpRoute
+            | Kind::GrpcRoute
             | Kind::Ingress
             | Kind::Consumer
             | Kind::Credential

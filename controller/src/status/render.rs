@@ -198,7 +198,7 @@ pub(super) fn merged(
     let now = format!("{now:.0}");
     stamp(&mut status, present, &now);
     match kind {
-        Kind::HttpRoute => {
+        Kind::HttpRoute | Kind::GrpcRoute => {
             // A status list is replaced as a whole, so the parents of other controllers are repeated.
             let others = items(present, "parents")
                 .iter()
@@ -289,7 +289,7 @@ pub(super) fn fingerprint(kind: Kind, status: Option<&Value>, controller: &str) 
     let mut hasher = DefaultHasher::new();
     if let Some(status) = status {
         match kind {
-            Kind::HttpRoute => {
+            Kind::HttpRoute | Kind::GrpcRoute => {
                 for parent in items(status, "parents")
                     .iter()
                     .filter(|parent| field(parent, "controllerName") == controller)

@@ -211,7 +211,7 @@ impl Running {
         self.desired.unsettled.remove(object);
         self.queue.forget(object);
         if let Some(old) = old
-            && object.kind == Kind::HttpRoute
+            && matches!(object.kind, Kind::HttpRoute | Kind::GrpcRoute)
             && self.writer.seen.holds(object).is_some()
         {
             let status = ObjectStatus {

@@ -22,6 +22,7 @@ fn rule(name: &str) -> Arc<Rule> {
         request_timeout: None,
         backend_timeout: None,
         closed: None,
+        extras: None,
         metrics: Metrics::new(1).rule(&"r".into()),
     })
 }

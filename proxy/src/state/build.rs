@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use plugins::directory::Directory;
+use snapshot::proto;
 
 use super::parts::{BackendParts, Filters, ListenerParts, RouteParts, RuleParts};
 use super::upstreams::Upstreams;
+use crate::extras::{BackendExtras, Cors, Extras, Mirror};
 use crate::metrics::{Metrics, RuleId};
 use crate::router::{Builder, Order, intersection};
 use crate::runtime::{Backend, Chain, ChainPlugin, Port, Rule, Runtime};
@@ -207,7 +209,15 @@ impl<'a> Chains<'a> {
             request,
             response,
             redirect,
+            mirrors,
+            cors,
         } = &parts.filters;
+        let extras = Extras {
+            // What cannot be read was refused when it came.
+            cors: cors.as_ref().and_then(|cors| Cors::read(cors).ok()),
+            retry: parts.retry.clone(),
+            mirrors: self.mirrors(mirrors),
+        };
         Rule {
             route: Arc::clone(&route.name),
             name: Arc::clone(&parts.name),
@@ -222,6 +232,7 @@ impl<'a> Chains<'a> {
             request_timeout: parts.request_timeout,
             backend_timeout: parts.backend_timeout,
             closed: parts.closed.clone(),
+            extras: extras.boxed(),
             metrics: metrics.clone(),
         }
     }
@@ -246,7 +257,27 @@ impl<'a> Chains<'a> {
             request_filters: parts.filters.request.clone(),
             response_filters: parts.filters.response.clone(),
             chain: self.chain([of_rule, of_service, of_listener]),
+            extras: BackendExtras {
+                mirrors: self.mirrors(&parts.filters.mirrors),
+                redirect: parts.filters.redirect.clone(),
+            }
+            .boxed(),
         }
+    }
+
+    /// One whose upstream is not there gets no copies.
+    fn mirrors(&self, from: &[proto::Mirror]) -> Vec<Mirror> {
+        let read = |mirror: &proto::Mirror| {
+            let key = mirror.upstream.as_str();
+            let name = key.strip_prefix("Upstream/").unwrap_or(key);
+            let upstream = Arc::clone(&self.tables.upstreams.get(name)?.upstream);
+            (!upstream.missing).then_some(Mirror {
+                upstream,
+                numerator: mirror.numerator,
+                denominator: mirror.denominator,
+            })
+        };
+        from.iter().filter_map(read).collect()
     }
 
     /// Of each type the plugin of the first scope that has one, in running order. Those whose type nobody knows are all

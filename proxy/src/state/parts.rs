@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 use snapshot::proto::{self, filter::Filter, path_modifier::Modifier};
 
+use crate::extras::{Cors, Retry};
 use crate::router::{Match, Regexes};
 use crate::runtime::{HeaderEdit, PathEdit, Redirect, RequestFilter, Rewrite};
 
@@ -51,6 +52,7 @@ pub(super) struct RuleParts {
     pub(super) request_timeout: Option<Duration>,
     pub(super) backend_timeout: Option<Duration>,
     pub(super) closed: Option<Arc<str>>,
+    pub(super) retry: Option<Retry>,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,8 @@ pub(super) struct Filters {
     pub(super) request: Vec<RequestFilter>,
     pub(super) response: Vec<HeaderEdit>,
     pub(super) redirect: Option<Redirect>,
+    pub(super) mirrors: Vec<proto::Mirror>,
+    pub(super) cors: Option<proto::Cors>,
 }
 
 impl ListenerParts {
@@ -172,6 +176,7 @@ impl RuleParts {
             request_timeout: timeout(from.request_timeout_ms),
             backend_timeout: timeout(from.backend_timeout_ms),
             closed,
+            retry: from.retry.map(read_retry).transpose()?,
         })
     }
 }
@@ -181,8 +186,8 @@ impl BackendParts {
         let upstream =
             (from.invalid.is_empty() && !from.upstream.is_empty()).then_some(from.upstream);
         let filters = Filters::read(from.filters).map_err(|why| format!("backends: {why}"))?;
-        if filters.redirect.is_some() {
-            return Err("backends: a redirect belongs to the rule".to_owned());
+        if filters.cors.is_some() {
+            return Err("backends: CORS belongs to the rule".to_owned());
         }
         Ok(Self {
             upstream,
@@ -214,6 +219,12 @@ impl Filters {
                 .push(RequestFilter::Headers(header_edit(edit)?)),
             Filter::ResponseHeaders(edit) => self.response.push(header_edit(edit)?),
             Filter::Redirect(redirect) => self.redirect = Some(read_redirect(redirect)?),
+            Filter::Mirror(mirror) => self.mirrors.push(mirror),
+            Filter::Cors(cors) => {
+                // Read again where it is used; what cannot be read is refused here.
+                Cors::read(&cors)?;
+                self.cors = Some(cors);
+            }
             Filter::Rewrite(rewrite) => {
                 let hostname = match rewrite.hostname.as_str() {
                     "" => None,
@@ -230,6 +241,20 @@ impl Filters {
         }
         Ok(())
     }
+}
+
+fn read_retry(from: proto::Retry) -> Result<Retry, String> {
+    let code = |code: &u32| {
+        u16::try_from(*code)
+            .ok()
+            .and_then(|code| StatusCode::from_u16(code).ok())
+            .ok_or_else(|| format!("status {code} is none"))
+    };
+    Ok(Retry {
+        attempts: from.attempts,
+        codes: from.codes.iter().map(code).collect::<Result<_, _>>()?,
+        backoff: Duration::from_millis(from.backoff_ms.into()),
+    })
 }
 
 fn header_edit(from: proto::HeaderModifier) -> Result<HeaderEdit, String> {

@@ -1,6 +1,6 @@
 //! Upstreams and their endpoints.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -47,6 +47,8 @@ pub(super) struct UpstreamState {
     /// Keys.
     pub(super) plugins: Vec<String>,
     addresses: Addresses,
+    /// Whose endpoints they are, where that is not its own name.
+    endpoints: Option<Box<str>>,
 }
 
 /// An endpoint as it was told.
@@ -62,6 +64,8 @@ pub(super) struct Told {
 pub(super) struct Upstreams {
     upstreams: HashMap<Box<str>, UpstreamState>,
     told: HashMap<Box<str>, Vec<Told>>,
+    /// Upstreams that share the endpoints of a name which is not their own.
+    sharers: HashMap<Box<str>, BTreeSet<Box<str>>>,
 }
 
 impl Upstreams {
@@ -117,20 +121,43 @@ impl Upstreams {
             },
             |kept| Arc::clone(&kept.upstream),
         );
-        self.upstreams.insert(
-            name.into(),
-            UpstreamState {
-                upstream,
-                plugins: from.plugins,
-                addresses,
-            },
-        );
+        let endpoints: Option<Box<str>> =
+            (!from.endpoints.is_empty()).then(|| from.endpoints.into());
+        let state = UpstreamState {
+            upstream,
+            plugins: from.plugins,
+            addresses,
+            endpoints: endpoints.clone(),
+        };
+        let old = self.upstreams.insert(name.into(), state);
+        if old.as_ref().and_then(|old| old.endpoints.as_ref()) != endpoints.as_ref() {
+            self.forget_sharer(name, old);
+            if let Some(endpoints) = endpoints {
+                self.sharers
+                    .entry(endpoints)
+                    .or_default()
+                    .insert(name.into());
+            }
+        }
         self.refresh(name);
         Ok(())
     }
 
     pub(super) fn remove(&mut self, name: &str) {
-        self.upstreams.remove(name);
+        let old = self.upstreams.remove(name);
+        self.forget_sharer(name, old);
+    }
+
+    fn forget_sharer(&mut self, name: &str, old: Option<UpstreamState>) {
+        let Some(endpoints) = old.and_then(|old| old.endpoints) else {
+            return;
+        };
+        if let Some(sharers) = self.sharers.get_mut(&endpoints) {
+            sharers.remove(name);
+            if sharers.is_empty() {
+                self.sharers.remove(&endpoints);
+            }
+        }
     }
 
     pub(super) fn put_endpoints(
@@ -155,13 +182,21 @@ impl Upstreams {
             })
             .collect::<Result<Vec<_>, String>>()?;
         self.told.insert(name.into(), told);
-        self.refresh(name);
+        self.refresh_all(name);
         Ok(())
     }
 
     pub(super) fn remove_endpoints(&mut self, name: &str) {
         self.told.remove(name);
-        self.refresh(name);
+        self.refresh_all(name);
+    }
+
+    /// Gives all upstreams with these endpoints what they should have now.
+    fn refresh_all(&self, endpoints: &str) {
+        self.refresh(endpoints);
+        for sharer in self.sharers.get(endpoints).into_iter().flatten() {
+            self.refresh(sharer);
+        }
     }
 
     /// Gives an upstream the endpoints that it should have now.
@@ -173,6 +208,7 @@ impl Upstreams {
             Addresses::Name(..) => return,
             Addresses::Fixed(address) => vec![*address],
             Addresses::Endpoints => {
+                let name = state.endpoints.as_deref().unwrap_or(name);
                 let told = self.told.get(name).map(Vec::as_slice).unwrap_or_default();
                 let of = |usable: fn(&Told) -> bool| {
                     told.iter()

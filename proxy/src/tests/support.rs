@@ -70,6 +70,7 @@ pub(super) fn forward_to(metrics: &Arc<Metrics>, scheme: Scheme, endpoints: &[So
         request_filters: Vec::new(),
         response_filters: Vec::new(),
         chain: Arc::new(Chain::default()),
+        extras: None,
     };
     let route: Arc<str> = "HTTPRoute/shop/echo".into();
     Rule {
@@ -83,6 +84,7 @@ pub(super) fn forward_to(metrics: &Arc<Metrics>, scheme: Scheme, endpoints: &[So
         request_timeout: None,
         backend_timeout: None,
         closed: None,
+        extras: None,
         metrics: metrics.rule(&route),
         route,
     }

@@ -6,11 +6,13 @@
 mod balance;
 mod connect;
 mod pool;
+mod retry;
 mod send;
 mod tunnel;
 mod waits;
 
 pub(crate) use pool::{Lease, Pools};
+pub(crate) use retry::{Times, discard, persist};
 pub(crate) use send::{Forward, forward};
 pub(crate) use tunnel::open as open_tunnel;
 pub(crate) use waits::Waits;

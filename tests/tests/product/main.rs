@@ -9,9 +9,11 @@
 
 mod absence;
 mod drain;
+mod extras;
 mod failure;
 mod forwarded;
 mod grants;
+mod grpc;
 mod hosts;
 mod hygiene;
 mod identity;
