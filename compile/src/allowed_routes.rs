@@ -36,6 +36,7 @@ impl AllowedRoutes {
     ) -> Self {
         let served: &[&'static str] = match protocol {
             Protocol::Http | Protocol::Https => &["HTTPRoute", "GRPCRoute"],
+            Protocol::Tls => &["TLSRoute"],
             Protocol::Unspecified => &[],
         };
         let allowed = spec.allowed_routes.as_ref();

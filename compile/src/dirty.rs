@@ -37,9 +37,12 @@ impl Dirty {
             Kind::Namespace
             | Kind::GatewayClass
             | Kind::Gateway
+            | Kind::ListenerSet
             | Kind::HttpRoute
             | Kind::GrpcRoute
+            | Kind::TlsRoute
             | Kind::ReferenceGrant
+            | Kind::BackendTlsPolicy
             | Kind::IngressClass
             | Kind::Ingress
             | Kind::Service

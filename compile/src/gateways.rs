@@ -1,89 +1,78 @@
-//! Gateways and their listeners.
+//! Gateways, and the ListenerSets that add listeners to them.
 
 use std::collections::BTreeMap;
 
-use gateway_api::apis::standard::gateways::{
-    GatewayListeners, GatewayListenersTlsMode, GatewaySpec,
-};
+use gateway_api::apis::standard::gateways::GatewaySpec;
+use snapshot::proto::Protocol;
 use snapshot::proto::resource::Body as Resource;
-use snapshot::proto::{self, Protocol};
 
-use crate::allowed_routes::AllowedRoutes;
 use crate::attachments::Merged;
 use crate::classes::Classes;
 use crate::findings::Reasons;
-use crate::grants::{Side, remedy};
-use crate::hostnames;
-use crate::kind::GATEWAY_GROUP;
+use crate::listeners::{self, CertificateRef, Listener, is_encrypted};
 use crate::object::Body;
 use crate::pass::Pass;
 use crate::plugins::Attachments;
 use crate::ports::Ports;
-use crate::{Condition, GatewayService, Kind, ListenerStatus, Object, ObjectRef, StatusBody};
+use crate::{Condition, GatewayService, Kind, Object, ObjectRef, StatusBody};
 
-/// All Gateways that are ours.
+/// All Gateways that are ours, and their ListenerSets.
 #[derive(Debug)]
 pub(crate) struct Gateways<'a> {
-    list: Vec<Gateway<'a>>,
-    by_name: BTreeMap<(&'a str, &'a str), usize>,
+    list: Vec<Parent<'a>>,
+    by_name: BTreeMap<ObjectRef, usize>,
     pub(crate) ports: Ports,
 }
 
-/// A Gateway that is ours.
+/// What routes attach to: a Gateway or a ListenerSet.
 #[derive(Debug)]
-pub(crate) struct Gateway<'a> {
+pub(crate) struct Parent<'a> {
     pub(crate) object: &'a Object,
+    /// The Gateway itself, or the one that a ListenerSet belongs to.
+    pub(crate) gateway: (&'a Object, &'a GatewaySpec),
     pub(crate) listeners: Vec<Listener<'a>>,
     /// Why the whole of it is refused.
-    refused: Reasons,
-}
-
-/// A listener of a Gateway.
-#[derive(Debug)]
-pub(crate) struct Listener<'a> {
-    pub(crate) spec: &'a GatewayListeners,
-    pub(crate) key: String,
-    /// Lower case, empty for any.
-    pub(crate) hostname: String,
-    pub(crate) allowed: AllowedRoutes,
-    pub(crate) attached_routes: i32,
-    protocol: Protocol,
-    port: u16,
-    accepted: Reasons,
+    pub(crate) refused: Reasons,
+    /// What it refers to itself.
     resolved: Reasons,
-    conflicted: Reasons,
-    certificates: Vec<String>,
-    plugins: Vec<String>,
-}
-
-impl Listener<'_> {
-    /// Whether proxies are told to open it.
-    pub(crate) fn is_usable(&self) -> bool {
-        self.accepted.is_empty()
-            && self.conflicted.is_empty()
-            && (self.protocol != Protocol::Https || !self.certificates.is_empty())
-    }
 }
 
 impl<'a> Gateways<'a> {
-    pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<&Gateway<'a>> {
-        self.list.get(*self.by_name.get(&(namespace, name))?)
+    pub(crate) fn find(&self, reference: &ObjectRef) -> Option<&Parent<'a>> {
+        self.list.get(*self.by_name.get(reference)?)
     }
 
-    /// A route counts at these listeners of a Gateway.
-    pub(crate) fn count(&mut self, namespace: &str, name: &str, listeners: &[usize]) {
-        let Some(gateway) = self
+    /// A route counts at these listeners of a Gateway or ListenerSet.
+    pub(crate) fn count(&mut self, parent: &ObjectRef, listeners: &[usize]) {
+        let Some(parent) = self
             .by_name
-            .get(&(namespace, name))
+            .get(parent)
             .and_then(|index| self.list.get_mut(*index))
         else {
             return;
         };
         for index in listeners {
-            if let Some(listener) = gateway.listeners.get_mut(*index) {
+            if let Some(listener) = parent.listeners.get_mut(*index) {
                 listener.attached_routes += 1;
             }
         }
+    }
+
+    /// All listeners of a Gateway so far, its own first.
+    pub(crate) fn of_gateway<'s>(
+        &'s self,
+        gateway: &'s ObjectRef,
+    ) -> impl Iterator<Item = &'s Listener<'a>> {
+        self.list
+            .iter()
+            .filter(move |parent| parent.gateway.0.reference == *gateway)
+            .flat_map(|parent| &parent.listeners)
+    }
+
+    pub(crate) fn push(&mut self, parent: Parent<'a>) {
+        self.by_name
+            .insert(parent.object.reference.clone(), self.list.len());
+        self.list.push(parent);
     }
 }
 
@@ -97,12 +86,16 @@ impl<'a> Pass<'a> {
         let inputs = self.inputs;
         let mut objects: Vec<&Object> = inputs.all(Kind::Gateway).collect();
         objects.sort_by_key(|object| (object.meta.created, &object.reference));
-        let mut ports = Ports::new(self.settings);
-        let mut list = Vec::new();
+        let mut gateways = Gateways {
+            list: Vec::new(),
+            by_name: BTreeMap::new(),
+            ports: Ports::new(self.settings),
+        };
         for object in objects {
             match &object.body {
                 Body::Gateway(spec) if classes.has_gateway_class(&spec.gateway_class_name) => {
-                    list.push(self.gateway(object, spec, attachments, &mut ports));
+                    let gateway = self.gateway(object, spec);
+                    gateways.push(gateway);
                 }
                 Body::Unreadable(bad) => {
                     self.findings.error(
@@ -126,6 +119,8 @@ impl<'a> Pass<'a> {
                             StatusBody::Gateway {
                                 conditions,
                                 listeners: Vec::new(),
+                                attached_sets: 0,
+                                addresses: Vec::new(),
                             },
                         );
                     }
@@ -133,81 +128,81 @@ impl<'a> Pass<'a> {
                 _ => {}
             }
         }
-        let names = list.iter().enumerate();
-        let by_name = names
-            .map(|(index, gateway): (_, &Gateway<'_>)| {
-                (
-                    (
-                        &*gateway.object.reference.namespace,
-                        &*gateway.object.reference.name,
-                    ),
-                    index,
-                )
-            })
-            .collect();
-        Gateways {
-            list,
-            by_name,
-            ports,
+        self.listener_sets(&mut gateways);
+        for parent in &mut gateways.list {
+            self.equip(parent, attachments);
+            open(parent, &mut gateways.ports);
+            self.report(parent);
+        }
+        gateways
+    }
+
+    fn gateway(&mut self, object: &'a Object, spec: &'a GatewaySpec) -> Parent<'a> {
+        let refused = self.refusal(object, spec);
+        let mut read: Vec<Listener<'a>> = Vec::new();
+        for listener in &spec.listeners {
+            read.push(self.listener(object, (object, spec), listener));
+        }
+        mark_conflicts(&mut read);
+        Parent {
+            object,
+            gateway: (object, spec),
+            listeners: read,
+            refused,
+            resolved: Reasons::default(),
         }
     }
 
-    fn gateway(
-        &mut self,
-        object: &'a Object,
-        spec: &'a GatewaySpec,
-        attachments: &Attachments,
-        ports: &mut Ports,
-    ) -> Gateway<'a> {
-        let refused = self.refusal(object, spec);
+    /// Gives listeners their plugins, and what their Gateway shows to upstreams.
+    fn equip(&mut self, parent: &mut Parent<'a>, attachments: &Attachments) {
+        let (gateway, spec) = parent.gateway;
         let class = ObjectRef::new(Kind::GatewayClass, "", &spec.gateway_class_name);
-        let mut listeners = Vec::new();
-        for listener in &spec.listeners {
-            let mut read = self.listener(object, listener);
-            let section = attachments.at(&object.reference, Some(&listener.name));
-            let whole = attachments.at(&object.reference, None);
-            read.plugins = Merged::narrowest(&[section, whole, attachments.at(&class, None)]).keys;
-            listeners.push(read);
-        }
-        mark_conflicts(&mut listeners);
-        for listener in &mut listeners {
-            if refused.is_empty() && listener.accepted.is_empty() && listener.conflicted.is_empty()
-            {
-                let wanted = u16::try_from(listener.spec.port).unwrap_or_default();
-                match ports.claim(
-                    &object.reference,
-                    wanted,
-                    listener.protocol,
-                    &listener.hostname,
-                ) {
-                    Ok(port) => listener.port = port,
-                    Err(taken) => listener.accepted.add("PortUnavailable", taken),
-                }
+        let is_gateway = parent.object.reference.kind == Kind::Gateway;
+        let mut resolved = Reasons::default();
+        let client_certificate = self.client_certificate(gateway, spec, &mut resolved);
+        if is_gateway {
+            if !resolved.is_empty() {
+                let condition = resolved.condition("ResolvedRefs", "");
+                self.findings.error(
+                    &gateway.reference,
+                    condition.reason,
+                    "spec.tls.backend.clientCertificateRef",
+                    condition.message,
+                );
             }
+            parent.resolved = resolved;
         }
-        for (index, listener) in listeners.iter().enumerate() {
-            self.report(object, index, listener);
-        }
-        Gateway {
-            object,
-            listeners,
-            refused,
+        let whole = attachments.at(&gateway.reference, None);
+        for listener in &mut parent.listeners {
+            let section = if is_gateway {
+                attachments.at(&gateway.reference, Some(&listener.spec.name))
+            } else {
+                &[]
+            };
+            let scopes = [section, whole, attachments.at(&class, None)];
+            listener.plugins = Merged::narrowest(&scopes).keys;
+            listener.client_certificate.clone_from(&client_certificate);
         }
     }
 
     /// What makes a Gateway unfit as a whole: settings that would be unsafe to ignore.
     fn refusal(&mut self, object: &Object, spec: &GatewaySpec) -> Reasons {
-        let mut found: Vec<(&'static str, &str, &str)> = Vec::new();
-        if spec
-            .addresses
-            .as_ref()
-            .is_some_and(|addresses| !addresses.is_empty())
-        {
-            found.push((
-                "UnsupportedAddress",
-                "spec.addresses",
-                "addresses cannot be asked for: remove spec.addresses, the Service's address is used",
-            ));
+        let mut found: Vec<(&'static str, String, String)> = Vec::new();
+        for (index, address) in spec.addresses.iter().flatten().enumerate() {
+            let field = format!("spec.addresses[{index}]");
+            if self.settings.standalone {
+                let message = "addresses cannot be asked for where proxies listen themselves: remove spec.addresses";
+                found.push(("UnsupportedAddress", field, message.to_owned()));
+                continue;
+            }
+            let kind = address.r#type.as_deref().unwrap_or("IPAddress");
+            let value = address.value.as_deref().unwrap_or_default();
+            let is_address = value.is_empty() || value.parse::<std::net::IpAddr>().is_ok();
+            if kind != "IPAddress" || !is_address {
+                let message =
+                    format!("{kind} {value:?} is no IPAddress; others cannot be asked for");
+                found.push(("UnsupportedAddress", field, message));
+            }
         }
         if spec
             .infrastructure
@@ -216,196 +211,100 @@ impl<'a> Pass<'a> {
         {
             found.push((
                 "InvalidParameters",
-                "spec.infrastructure.parametersRef",
-                "Postern takes no parameters: remove spec.infrastructure.parametersRef",
-            ));
-        }
-        if spec.tls.is_some() {
-            found.push((
-                "Invalid",
-                "spec.tls",
-                "client certificates (spec.tls) are not supported: the Gateway is not served without this check; remove it",
+                "spec.infrastructure.parametersRef".to_owned(),
+                "Postern takes no parameters: remove spec.infrastructure.parametersRef".to_owned(),
             ));
         }
         let mut refused = Reasons::default();
         for (reason, field, message) in found {
             self.findings
-                .error(&object.reference, reason, field, message);
+                .error(&object.reference, reason, field, message.clone());
             refused.add(reason, message);
         }
         refused
     }
 
-    fn listener(&mut self, object: &Object, spec: &'a GatewayListeners) -> Listener<'a> {
-        let reference = &object.reference;
-        let mut accepted = Reasons::default();
-        let mut resolved = Reasons::default();
-        let hostname = spec
-            .hostname
-            .as_deref()
-            .unwrap_or_default()
-            .to_ascii_lowercase();
-        if !hostname.is_empty() && !hostnames::is_valid(&hostname) {
-            accepted.add(
-                "Invalid",
-                format!("hostname {hostname:?} is no DNS name, nor one behind \"*.\""),
-            );
-        }
-        if !(1..=65535).contains(&spec.port) {
-            accepted.add(
-                "PortUnavailable",
-                format!("port {} is not between 1 and 65535", spec.port),
-            );
-        }
-        let protocol = match spec.protocol.as_str() {
-            "HTTP" => Protocol::Http,
-            "HTTPS" => Protocol::Https,
-            other => {
-                let message = format!("protocol {other} is not supported; use HTTP or HTTPS");
-                accepted.add("UnsupportedProtocol", message);
-                Protocol::Unspecified
-            }
-        };
-        let mut certificates = Vec::new();
-        match (&spec.tls, protocol) {
-            (Some(tls), Protocol::Https)
-                if tls.mode == Some(GatewayListenersTlsMode::Passthrough) =>
-            {
-                accepted.add(
-                    "UnsupportedProtocol",
-                    "tls.mode Passthrough is not for protocol HTTPS; use Terminate",
-                );
-            }
-            (_, Protocol::Https) => certificates = self.certificates(object, spec, &mut resolved),
-            (Some(_), Protocol::Http) => {
-                accepted.add("Invalid", "tls is only for protocol HTTPS; remove it")
-            }
-            _ => {}
-        }
-        let allowed = AllowedRoutes::of(spec, &reference.namespace, protocol, &mut resolved);
-        Listener {
-            spec,
-            key: format!(
-                "Listener/{}/{}/{}",
-                reference.namespace, reference.name, spec.name
-            ),
-            hostname,
-            allowed,
-            attached_routes: 0,
-            protocol,
-            port: 0,
-            accepted,
-            resolved,
-            conflicted: Reasons::default(),
-            certificates,
-            plugins: Vec::new(),
-        }
-    }
-
-    fn certificates(
+    /// The key of the certificate that a Gateway shows to upstreams. One that cannot be had leads nowhere, so that nothing
+    /// is sent without it.
+    fn client_certificate(
         &mut self,
         object: &Object,
-        spec: &GatewayListeners,
+        spec: &GatewaySpec,
         resolved: &mut Reasons,
-    ) -> Vec<String> {
-        const INVALID: &str = "InvalidCertificateRef";
-        let own = &object.reference.namespace;
-        let references = spec
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.certificate_refs.as_deref())
-            .unwrap_or_default();
-        if references.is_empty() {
-            resolved.add(
-                INVALID,
-                "an HTTPS listener needs tls.certificateRefs with the name of a Secret",
-            );
-        }
-        let mut keys = Vec::new();
-        for certificate in references {
-            let group = certificate.group.as_deref().unwrap_or_default();
-            let kind = certificate.kind.as_deref().unwrap_or("Secret");
-            if (group, kind) != ("", "Secret") {
-                resolved.add(
-                    INVALID,
-                    format!("a certificate is a Secret, not {kind} of group {group:?}"),
-                );
-                continue;
-            }
-            let namespace = certificate.namespace.as_deref().unwrap_or(own);
-            let from = Side {
-                group: GATEWAY_GROUP,
-                kind: "Gateway",
-                namespace: own,
-            };
-            let to = Side {
-                group: "",
-                kind: "Secret",
-                namespace,
-            };
-            if !self.grants.permit(from, to, &certificate.name) {
-                resolved.add(
-                    "RefNotPermitted",
-                    format!(
-                        "Secret {namespace}/{}: {}",
-                        certificate.name,
-                        remedy(from, to)
-                    ),
-                );
-                continue;
-            }
-            match self.certificate(namespace, &certificate.name) {
-                Ok((key, _)) => keys.push(key),
-                Err(problem) => resolved.add(INVALID, problem),
+    ) -> String {
+        let backend = spec.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+        let Some(wanted) = backend.and_then(|backend| backend.client_certificate_ref.as_ref())
+        else {
+            return String::new();
+        };
+        let reference = CertificateRef {
+            group: wanted.group.as_deref(),
+            kind: wanted.kind.as_deref(),
+            namespace: wanted.namespace.as_deref(),
+            name: &wanted.name,
+        };
+        match self.certificate_of(object, reference) {
+            Ok(key) => key,
+            Err((reason, message)) => {
+                resolved.add(reason.unwrap_or("InvalidClientCertificateRef"), message);
+                format!("Certificate/{}/-", object.reference.namespace)
             }
         }
-        keys
     }
 
-    fn report(&mut self, object: &Object, index: usize, listener: &Listener<'_>) {
-        for (kind, reasons) in [
-            ("Accepted", &listener.accepted),
-            ("ResolvedRefs", &listener.resolved),
-            ("Conflicted", &listener.conflicted),
-        ] {
-            let condition = reasons.condition(kind, "");
-            if !reasons.is_empty() {
-                let message = format!("listener {}: {}", listener.spec.name, condition.message);
-                let field = format!("spec.listeners[{index}]");
-                self.findings
-                    .error(&object.reference, condition.reason, field, message);
+    fn report(&mut self, parent: &Parent<'_>) {
+        let reference = &parent.object.reference;
+        for (index, listener) in parent.listeners.iter().enumerate() {
+            for (kind, reasons) in [
+                ("Accepted", &listener.accepted),
+                ("ResolvedRefs", &listener.resolved),
+                ("Conflicted", &listener.conflicted),
+            ] {
+                let condition = reasons.condition(kind, "");
+                if !reasons.is_empty() {
+                    let message = format!("listener {}: {}", listener.spec.name, condition.message);
+                    let field = format!("spec.listeners[{index}]");
+                    self.findings
+                        .error(reference, condition.reason, field, message);
+                }
             }
-        }
-        let options = listener
-            .spec
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.options.as_ref());
-        if options.is_some_and(|options| !options.is_empty()) {
-            let field = format!("spec.listeners[{index}].tls.options");
-            self.findings.warning(
-                &object.reference,
-                "UnsupportedValue",
-                field,
-                "Postern knows no tls.options; they have no effect",
-            );
+            let tls = listener.spec.tls.as_ref();
+            let options = tls.and_then(|tls| tls.options.as_ref());
+            if options.is_some_and(|options| !options.is_empty()) {
+                let field = format!("spec.listeners[{index}].tls.options");
+                self.findings.warning(
+                    reference,
+                    "UnsupportedValue",
+                    field,
+                    "Postern knows no tls.options; they have no effect",
+                );
+            }
+            if listener.protocol == Protocol::Tls && !listener.plugins.is_empty() {
+                let field = format!("spec.listeners[{index}]");
+                let message = "plugins cannot look into TLS: what is attached here closes the listener's TLSRoutes";
+                self.findings
+                    .warning(reference, "NotEnforceable", field, message);
+            }
         }
     }
 
     /// Writes listeners and statuses, now that the routes are counted, and returns the Services that lead to them.
     pub(crate) fn finish_gateways(&mut self, gateways: Gateways<'_>) -> Vec<GatewayService> {
-        let list = gateways.list;
+        let mut open: BTreeMap<ObjectRef, BTreeMap<u16, u16>> = BTreeMap::new();
+        let mut sets: BTreeMap<ObjectRef, i32> = BTreeMap::new();
         let mut services = Vec::new();
-        for gateway in list {
+        for parent in gateways.list.iter().rev() {
+            let (gateway, spec) = parent.gateway;
             let mut keys = Vec::new();
-            let mut open = BTreeMap::new();
             let mut statuses = Vec::new();
-            for listener in &gateway.listeners {
-                let usable = gateway.refused.is_empty() && listener.is_usable();
+            for listener in &parent.listeners {
+                let usable = parent.refused.is_empty() && listener.is_usable();
                 if usable {
                     keys.push(listener.key.as_str().into());
                     let public_port = u16::try_from(listener.spec.port).unwrap_or_default();
-                    open.insert(public_port, listener.port);
+                    open.entry(gateway.reference.clone())
+                        .or_default()
+                        .insert(public_port, listener.port);
                     self.resources.put(
                         &listener.key,
                         Resource::Listener(listener.resource(public_port)),
@@ -413,32 +312,43 @@ impl<'a> Pass<'a> {
                 }
                 statuses.push(listener.status(usable));
             }
-            if !self.settings.standalone && !open.is_empty() {
-                services.push(Ports::service(gateway.object, open));
-            }
-            let conditions = gateway.conditions(keys);
-            self.findings.status(
-                gateway.object,
+            // ListenerSets stand behind all Gateways, so that in this order they are counted before.
+            let status = if parent.object.reference.kind == Kind::Gateway {
+                let ports = open.remove(&gateway.reference).unwrap_or_default();
+                if !self.settings.standalone && !ports.is_empty() {
+                    services.push(Ports::service(gateway, spec, ports));
+                }
                 StatusBody::Gateway {
-                    conditions,
+                    conditions: parent.gateway_conditions(keys),
                     listeners: statuses,
-                },
-            );
+                    attached_sets: sets.remove(&gateway.reference).unwrap_or_default(),
+                    addresses: listeners::addresses(spec),
+                }
+            } else {
+                if !keys.is_empty() {
+                    *sets.entry(gateway.reference.clone()).or_default() += 1;
+                }
+                StatusBody::ListenerSet {
+                    conditions: parent.set_conditions(keys),
+                    listeners: statuses,
+                }
+            };
+            self.findings.status(parent.object, status);
         }
         services.sort_by(|one, other| one.gateway.cmp(&other.gateway));
         services
     }
 }
 
-impl Gateway<'_> {
+impl Parent<'_> {
     pub(crate) fn is_refused(&self) -> bool {
         !self.refused.is_empty()
     }
 
-    fn conditions(&self, keys: Vec<std::sync::Arc<str>>) -> Vec<Condition> {
-        let fine = |listener: &&Listener<'_>| listener.is_usable() && listener.resolved.is_empty();
-        let good = self.listeners.iter().filter(fine).count();
-        let accepted = if !self.refused.is_empty() {
+    /// Whether it is accepted, as far as its listeners go.
+    fn accepted(&self) -> Condition {
+        let good = self.listeners.iter().filter(|one| one.is_fine()).count();
+        if !self.refused.is_empty() {
             self.refused.condition("Accepted", "Accepted")
         } else if good == self.listeners.len() {
             Condition::yes("Accepted", "Accepted")
@@ -452,9 +362,31 @@ impl Gateway<'_> {
                 "ListenersNotValid",
                 "no listener can be served; see their conditions",
             )
-        };
+        }
+    }
+
+    fn gateway_conditions(&self, keys: Vec<std::sync::Arc<str>>) -> Vec<Condition> {
         let programmed = if keys.is_empty() {
             Condition::no("Programmed", "Invalid", "there is no listener to serve")
+        } else {
+            Condition::programmed(keys)
+        };
+        let resolved = self.resolved.condition("ResolvedRefs", "ResolvedRefs");
+        let mut conditions = vec![self.accepted(), programmed, resolved];
+        let validations = listeners::validations(self.gateway.1);
+        if validations.iter().any(listeners::Validation::is_fallback) {
+            let mut condition =
+                Condition::yes("InsecureFrontendValidationMode", "ConfigurationChanged");
+            "clients without a valid certificate are let in".clone_into(&mut condition.message);
+            conditions.push(condition);
+        }
+        conditions
+    }
+
+    fn set_conditions(&self, keys: Vec<std::sync::Arc<str>>) -> Vec<Condition> {
+        let accepted = self.accepted();
+        let programmed = if keys.is_empty() {
+            Condition::no("Programmed", accepted.reason, accepted.message.clone())
         } else {
             Condition::programmed(keys)
         };
@@ -462,56 +394,26 @@ impl Gateway<'_> {
     }
 }
 
-impl Listener<'_> {
-    fn resource(&self, public_port: u16) -> proto::Listener {
-        proto::Listener {
-            name: self.key.trim_start_matches("Listener/").to_owned(),
-            port: self.port.into(),
-            protocol: self.protocol.into(),
-            hostname: self.hostname.clone(),
-            certificates: self.certificates.clone(),
-            plugins: self.plugins.clone(),
-            public_port: public_port.into(),
-        }
+/// Gives listeners that can be served their ports.
+fn open(parent: &mut Parent<'_>, ports: &mut Ports) {
+    if !parent.refused.is_empty() {
+        return;
     }
-
-    fn status(&self, usable: bool) -> ListenerStatus {
-        let conflicted = match self.conflicted.condition("Conflicted", "") {
-            found if self.conflicted.is_empty() => Condition::no(found.kind, "NoConflicts", ""),
-            found => Condition {
-                status: crate::ConditionStatus::True,
-                ..found
-            },
-        };
-        let programmed = if usable {
-            Condition::programmed([self.key.as_str().into()])
-        } else {
-            Condition::no(
-                "Programmed",
-                "Invalid",
-                "the listener is not served; see its other conditions",
-            )
-        };
-        let accepted = if self.accepted.is_empty() && !self.conflicted.is_empty() {
-            self.conflicted.condition("Accepted", "Accepted")
-        } else {
-            self.accepted.condition("Accepted", "Accepted")
-        };
-        ListenerStatus {
-            name: self.spec.name.clone(),
-            attached_routes: self.attached_routes,
-            supported_kinds: self.allowed.kinds.clone(),
-            conditions: vec![
-                accepted,
-                conflicted,
-                self.resolved.condition("ResolvedRefs", "ResolvedRefs"),
-                programmed,
-            ],
+    let gateway = &parent.gateway.0.reference;
+    for listener in &mut parent.listeners {
+        if !listener.accepted.is_empty() || !listener.conflicted.is_empty() {
+            continue;
+        }
+        let wanted = u16::try_from(listener.spec.port).unwrap_or_default();
+        let encrypted = is_encrypted(listener.protocol);
+        match ports.claim(gateway, wanted, encrypted, &listener.hostname) {
+            Ok(port) => listener.port = port,
+            Err(taken) => listener.accepted.add("PortUnavailable", taken),
         }
     }
 }
 
-/// Listeners of one Gateway may share a port where their protocols agree and their hostnames differ.
+/// Listeners of one Gateway may share a port where their protocols go together and their hostnames differ.
 fn mark_conflicts(listeners: &mut [Listener<'_>]) {
     let places: Vec<_> = listeners
         .iter()
@@ -525,24 +427,28 @@ fn mark_conflicts(listeners: &mut [Listener<'_>]) {
         })
         .collect();
     for (index, listener) in listeners.iter_mut().enumerate() {
-        if listener.protocol == Protocol::Unspecified {
-            continue;
-        }
         for (other, (port, protocol, hostname, name)) in places.iter().enumerate() {
-            if other == index || *port != listener.spec.port || *protocol == Protocol::Unspecified {
-                continue;
+            if other != index {
+                listener.conflict(name, (*port, *protocol, hostname));
             }
-            if *protocol != listener.protocol {
-                let message = format!(
-                    "listener {name} has another protocol on port {port}; use another port"
-                );
-                listener.conflicted.add("ProtocolConflict", message);
-            } else if *hostname == listener.hostname {
-                let message = format!(
-                    "listener {name} has the same hostname on port {port}; change one of them"
-                );
-                listener.conflicted.add("HostnameConflict", message);
-            }
+        }
+    }
+}
+
+impl<'a> Parent<'a> {
+    /// A ListenerSet.
+    pub(crate) fn of_set(
+        object: &'a Object,
+        gateway: (&'a Object, &'a GatewaySpec),
+        listeners: Vec<Listener<'a>>,
+        refused: Reasons,
+    ) -> Self {
+        Self {
+            object,
+            gateway,
+            listeners,
+            refused,
+            resolved: Reasons::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! HTTPRoutes and GRPCRoutes: where they attach, and what their rules say.
+//! HTTPRoutes, GRPCRoutes and TLSRoutes: where they attach, and what their rules say.
 
 use gateway_api::apis::experimental::httproutes::{
     HttpRouteParentRefs, HttpRouteRules, HttpRouteSpec,
@@ -9,7 +9,7 @@ use snapshot::proto::{self, Attachment, Rule, path_match};
 
 use crate::attachments::Merged;
 use crate::findings::{Findings, Reasons};
-use crate::gateways::Gateways;
+use crate::gateways::{Gateways, Parent};
 use crate::http_filters::Refusal;
 use crate::kind::GATEWAY_GROUP;
 use crate::object::{Body, decode};
@@ -17,7 +17,8 @@ use crate::pass::Pass;
 use crate::plugins::Attachments;
 use crate::route_filters::Place;
 use crate::{
-    Condition, Kind, Object, ParentStatus, StatusBody, durations, hostnames, http_matches, retries,
+    Condition, Kind, Object, ObjectRef, ParentStatus, StatusBody, durations, hostnames,
+    http_matches, retries,
 };
 
 /// Where a route attaches to a Gateway: the listeners by index, for their counts, and those that are served.
@@ -61,8 +62,8 @@ impl Verdict {
 impl Pass<'_> {
     pub(crate) fn http_routes(&mut self, gateways: &mut Gateways<'_>, attachments: &Attachments) {
         let inputs = self.inputs;
-        let grpc = inputs.all(Kind::GrpcRoute);
-        for object in inputs.all(Kind::HttpRoute).chain(grpc) {
+        let kinds = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute];
+        for object in kinds.into_iter().flat_map(|kind| inputs.all(kind)) {
             match &object.body {
                 Body::HttpRoute(spec) => self.http_route(object, spec, gateways, attachments),
                 Body::Unreadable(bad) => {
@@ -77,11 +78,8 @@ impl Pass<'_> {
                         decode("spec.parentRefs", parents).unwrap_or_default();
                     let message = format!("{}: {}", bad.field, bad.message);
                     let ours = parents.iter().filter(|parent| {
-                        let namespace = parent
-                            .namespace
-                            .as_deref()
-                            .unwrap_or(&object.reference.namespace);
-                        is_gateway(parent) && gateways.find(namespace, &parent.name).is_some()
+                        parent_of(object, parent)
+                            .is_some_and(|parent| gateways.find(&parent).is_some())
                     });
                     let parents: Vec<_> = ours
                         .map(|parent| ParentStatus {
@@ -113,31 +111,21 @@ impl Pass<'_> {
         let own_hostnames = self.hostnames(object, spec, &mut verdict);
         let mut attached: Vec<Attachment> = Vec::new();
         let mut parents: Vec<(Value, Reasons)> = Vec::new();
-        for parent in spec
-            .parent_refs
-            .iter()
-            .flatten()
-            .filter(|parent| is_gateway(parent))
-        {
-            let namespace = parent
-                .namespace
-                .as_deref()
-                .unwrap_or(&object.reference.namespace);
-            if gateways.find(namespace, &parent.name).is_none() {
+        let mut named: Vec<ObjectRef> = Vec::new();
+        for parent in spec.parent_refs.iter().flatten() {
+            let Some(reference) = parent_of(object, parent) else {
+                continue;
+            };
+            let Some(found) = gateways.find(&reference) else {
                 // Nobody's, or another controller's: its status is not ours to write.
                 continue;
-            }
+            };
+            named.push(found.gateway.0.reference.clone());
             let mut reasons = Reasons::default();
-            let found = self.attach(
-                object,
-                parent,
-                namespace,
-                own_hostnames.as_deref(),
-                gateways,
-            );
+            let found = self.attach(object, parent, found, own_hostnames.as_deref());
             match found {
                 Ok((listeners, mut new)) => {
-                    gateways.count(namespace, &parent.name, &listeners);
+                    gateways.count(&reference, &listeners);
                     new.retain(|new| !attached.iter().any(|old| old.listener == new.listener));
                     attached.extend(new);
                 }
@@ -148,7 +136,9 @@ impl Pass<'_> {
         if parents.is_empty() {
             return;
         }
+        self.parents = named;
         let rules = self.rules(object, spec, attachments, &mut verdict);
+        self.parents.clear();
         if !attached.is_empty() {
             attached.sort_by(|one, other| one.listener.cmp(&other.listener));
             self.put_route(object, attached, rules);
@@ -239,14 +229,10 @@ impl Pass<'_> {
         &self,
         object: &Object,
         parent: &HttpRouteParentRefs,
-        namespace: &str,
+        gateway: &Parent<'_>,
         own_hostnames: Option<&[String]>,
-        gateways: &Gateways<'_>,
     ) -> Result<Attached, (&'static str, String)> {
-        let name = format!("Gateway {namespace}/{}", parent.name);
-        let Some(gateway) = gateways.find(namespace, &parent.name) else {
-            return Err(("NoMatchingParent", format!("{name} does not exist")));
-        };
+        let name = &gateway.object.reference;
         let mut named = gateway
             .listeners
             .iter()
@@ -477,9 +463,17 @@ impl Pass<'_> {
     }
 }
 
-fn is_gateway(parent: &HttpRouteParentRefs) -> bool {
-    parent.group.as_deref().unwrap_or(GATEWAY_GROUP) == GATEWAY_GROUP
-        && parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
+/// The Gateway or ListenerSet that a route names.
+fn parent_of(object: &Object, parent: &HttpRouteParentRefs) -> Option<ObjectRef> {
+    let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
+    let kind = match (group, parent.kind.as_deref().unwrap_or("Gateway")) {
+        (GATEWAY_GROUP, "Gateway") => Kind::Gateway,
+        (GATEWAY_GROUP, "ListenerSet") => Kind::ListenerSet,
+        _ => return None,
+    };
+    let own = &object.reference.namespace;
+    let namespace = parent.namespace.as_deref().unwrap_or(own);
+    Some(ObjectRef::new(kind, namespace, &parent.name))
 }
 
 fn parent_name(parent: &Value) -> String {

@@ -125,6 +125,9 @@ impl Pass<'_> {
                     Vec::new()
                 },
                 plugins: Vec::new(),
+                client_certificate: String::new(),
+                passthrough: false,
+                client_validation: None,
                 // In a cluster a Service leads from the usual ports to these.
                 public_port: if self.settings.standalone {
                     port.into()

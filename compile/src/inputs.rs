@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::AuthPluginSpec;
-use gateway_api::apis::standard::gateways::GatewaySpec;
+use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicySpec;
+use gateway_api::apis::standard::gateways::{GatewayListeners, GatewaySpec};
 use k8s_openapi::api::networking::v1::IngressSpec;
 use plugins::{Reference, Source};
 
@@ -12,7 +13,7 @@ use crate::endpoint_slices::{SERVICE_LABEL, Slice};
 use crate::object::Body;
 use crate::secrets::SecretBody;
 use crate::services::ServiceBody;
-use crate::{Kind, Object, ObjectRef, credentials};
+use crate::{Kind, Object, ObjectRef, credentials, listeners, trust};
 
 type Table = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Object>>;
 
@@ -259,6 +260,8 @@ fn refers_to(object: &Object) -> BTreeSet<ObjectRef> {
     let namespace = &object.reference.namespace;
     match &object.body {
         Body::Gateway(gateway) => certificates_of_gateway(gateway, namespace),
+        Body::ListenerSet(set) => certificates_of(&set.listeners, namespace).collect(),
+        Body::BackendTlsPolicy(policy) => authorities_of_policy(policy, namespace),
         Body::Ingress(ingress) => certificates_of_ingress(ingress, namespace),
         Body::Credential(credential) => {
             let consumer = ObjectRef::new(Kind::Consumer, namespace, &credential.consumer_ref.name);
@@ -302,15 +305,48 @@ fn of_plugin(plugin: &AuthPluginSpec, own: &ObjectRef) -> BTreeSet<ObjectRef> {
     found
 }
 
-fn certificates_of_gateway(gateway: &GatewaySpec, own: &str) -> BTreeSet<ObjectRef> {
-    let tls = gateway
-        .listeners
+fn certificates_of<'a>(
+    listeners: &'a [GatewayListeners],
+    own: &'a str,
+) -> impl Iterator<Item = ObjectRef> + 'a {
+    let tls = listeners
         .iter()
         .filter_map(|listener| listener.tls.as_ref());
     tls.flat_map(|tls| tls.certificate_refs.iter().flatten())
-        .map(|certificate| {
+        .map(move |certificate| {
             let namespace = certificate.namespace.as_deref().unwrap_or(own);
             ObjectRef::new(Kind::Secret, namespace, &certificate.name)
+        })
+}
+
+fn certificates_of_gateway(gateway: &GatewaySpec, own: &str) -> BTreeSet<ObjectRef> {
+    let backend = gateway.tls.as_ref().and_then(|tls| tls.backend.as_ref());
+    let client = backend.and_then(|backend| backend.client_certificate_ref.as_ref());
+    let client = client.map(|client| {
+        let namespace = client.namespace.as_deref().unwrap_or(own);
+        ObjectRef::new(Kind::Secret, namespace, &client.name)
+    });
+    let validations = listeners::validations(gateway);
+    let authorities = validations
+        .iter()
+        .flat_map(|validation| &validation.ca_certificate_refs)
+        .filter_map(|reference| {
+            let kind = trust::kind_of(&reference.group, &reference.kind)?;
+            let namespace = reference.namespace.as_deref().unwrap_or(own);
+            Some(ObjectRef::new(kind, namespace, &reference.name))
+        });
+    certificates_of(&gateway.listeners, own)
+        .chain(client)
+        .chain(authorities)
+        .collect()
+}
+
+fn authorities_of_policy(policy: &BackendTlsPolicySpec, own: &str) -> BTreeSet<ObjectRef> {
+    let references = policy.validation.ca_certificate_refs.iter().flatten();
+    references
+        .filter_map(|reference| {
+            let kind = trust::kind_of(&reference.group, &reference.kind)?;
+            Some(ObjectRef::new(kind, own, &reference.name))
         })
         .collect()
 }

@@ -9,9 +9,12 @@ pub enum Kind {
     Namespace,
     GatewayClass,
     Gateway,
+    ListenerSet,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
     ReferenceGrant,
+    BackendTlsPolicy,
     IngressClass,
     Ingress,
     Service,
@@ -32,13 +35,16 @@ pub(crate) const OWN_GROUP: &str = "postern.dev";
 
 impl Kind {
     /// All of them. Secrets come last: by then it is known whose data are needed. The result does not depend on the order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Namespace,
         Self::GatewayClass,
         Self::Gateway,
+        Self::ListenerSet,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::TlsRoute,
         Self::ReferenceGrant,
+        Self::BackendTlsPolicy,
         Self::IngressClass,
         Self::Ingress,
         Self::Service,
@@ -80,9 +86,12 @@ impl Kind {
             Self::Namespace | Self::Service | Self::Secret | Self::ConfigMap => "",
             Self::GatewayClass
             | Self::Gateway
+            | Self::ListenerSet
             | Self::HttpRoute
             | Self::GrpcRoute
-            | Self::ReferenceGrant => GATEWAY_GROUP,
+            | Self::TlsRoute
+            | Self::ReferenceGrant
+            | Self::BackendTlsPolicy => GATEWAY_GROUP,
             Self::IngressClass | Self::Ingress => INGRESS_GROUP,
             Self::EndpointSlice => "discovery.k8s.io",
             Self::Consumer | Self::Credential | Self::AuthPlugin => OWN_GROUP,
@@ -105,9 +114,12 @@ impl Kind {
             Self::Namespace | Self::Service | Self::Secret | Self::ConfigMap => "v1",
             Self::GatewayClass
             | Self::Gateway
+            | Self::ListenerSet
             | Self::HttpRoute
             | Self::GrpcRoute
-            | Self::ReferenceGrant => "gateway.networking.k8s.io/v1",
+            | Self::TlsRoute
+            | Self::ReferenceGrant
+            | Self::BackendTlsPolicy => "gateway.networking.k8s.io/v1",
             Self::IngressClass | Self::Ingress => "networking.k8s.io/v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::Consumer | Self::Credential | Self::AuthPlugin => "postern.dev/v1alpha1",
@@ -122,8 +134,11 @@ impl Kind {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
             Self::HttpRoute => "HTTPRoute",
+            Self::ListenerSet => "ListenerSet",
             Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
             Self::ReferenceGrant => "ReferenceGrant",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::IngressClass => "IngressClass",
             Self::Ingress => "Ingress",
             Self::Service => "Service",
@@ -144,8 +159,11 @@ impl Kind {
             Self::GatewayClass => "gatewayclasses",
             Self::Gateway => "gateways",
             Self::HttpRoute => "httproutes",
+            Self::ListenerSet => "listenersets",
             Self::GrpcRoute => "grpcroutes",
+            Self::TlsRoute => "tlsroutes",
             Self::ReferenceGrant => "referencegrants",
+            Self::BackendTlsPolicy => "backendtlspolicies",
             Self::IngressClass => "ingressclasses",
             Self::Ingress => "ingresses",
             Self::Service => "services",

@@ -6,6 +6,7 @@
 
 mod allowed_routes;
 mod attachments;
+mod backend_tls;
 mod backends;
 mod certificates;
 mod classes;
@@ -30,6 +31,8 @@ mod inputs;
 mod keys;
 mod kind;
 mod ledger;
+mod listener_sets;
+mod listeners;
 mod object;
 mod output;
 mod pass;
@@ -40,6 +43,8 @@ mod route_filters;
 mod secrets;
 mod selectors;
 mod services;
+mod tls_routes;
+mod trust;
 mod values;
 
 pub use compiler::Compiler;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crds::{AuthPluginSpec, ConsumerSpec, CredentialSpec};
 use gateway_api::apis::experimental::httproutes::HttpRouteSpec;
+use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicySpec;
 use gateway_api::apis::standard::gatewayclasses::GatewayClassSpec;
 use gateway_api::apis::standard::gateways::GatewaySpec;
 use gateway_api::apis::standard::referencegrants::ReferenceGrantSpec;
@@ -18,9 +19,10 @@ use serde_json::{Map, Value};
 
 use crate::config_maps::ConfigMapBody;
 use crate::endpoint_slices::Slice;
+use crate::listener_sets::ListenerSetBody;
 use crate::secrets::SecretBody;
 use crate::services::ServiceBody;
-use crate::{Kind, ObjectRef, grpc_routes};
+use crate::{Kind, ObjectRef, grpc_routes, tls_routes};
 
 /// An object, as far as Postern reads it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,9 +52,11 @@ pub(crate) enum Body {
     Plain,
     GatewayClass(Box<GatewayClassSpec>),
     Gateway(Box<GatewaySpec>),
-    /// A GRPCRoute, too: it is read as the HTTPRoute that it means.
+    ListenerSet(Box<ListenerSetBody>),
+    /// A GRPCRoute or TLSRoute, too: each is read as the HTTPRoute that it means.
     HttpRoute(Box<HttpRouteSpec>),
     ReferenceGrant(Box<ReferenceGrantSpec>),
+    BackendTlsPolicy(Box<BackendTlsPolicySpec>),
     IngressClass(Box<IngressClassSpec>),
     Ingress(Box<IngressSpec>),
     Service(Box<ServiceBody>),
@@ -308,10 +312,15 @@ impl Body {
             Kind::GatewayClass => Self::of_spec(spec, Self::GatewayClass),
             Kind::Gateway => Self::of_spec(spec, Self::Gateway),
             Kind::HttpRoute => Self::of_spec(spec, Self::HttpRoute),
+            Kind::ListenerSet => Self::of_spec(spec, Self::ListenerSet),
+            Kind::TlsRoute => Self::of_spec(spec, |spec| {
+                Self::HttpRoute(Box::new(tls_routes::as_http(*spec)))
+            }),
             Kind::GrpcRoute => Self::of_spec(spec, |spec| {
                 Self::HttpRoute(Box::new(grpc_routes::as_http(*spec)))
             }),
             Kind::ReferenceGrant => Self::of_spec(spec, Self::ReferenceGrant),
+            Kind::BackendTlsPolicy => Self::of_spec(spec, Self::BackendTlsPolicy),
             Kind::IngressClass => Self::of_spec(spec, Self::IngressClass),
             Kind::Ingress => Self::of_spec(spec, Self::Ingress),
             Kind::Service => {

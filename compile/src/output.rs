@@ -81,9 +81,20 @@ pub enum StatusBody {
     Gateway {
         conditions: Vec<Condition>,
         listeners: Vec<ListenerStatus>,
+        /// How many ListenerSets add listeners to it.
+        attached_sets: i32,
+        /// What it asks for: until its Service has all of them, it is not programmed.
+        addresses: Vec<String>,
     },
-    /// HTTPRoute: the parents that are ours, as in the API; others' parents stay untouched.
+    /// ListenerSet: conditions, and listeners as a Gateway has them.
+    ListenerSet {
+        conditions: Vec<Condition>,
+        listeners: Vec<ListenerStatus>,
+    },
+    /// HTTPRoute, GRPCRoute, TLSRoute: the parents that are ours, as in the API; others' parents stay untouched.
     Route { parents: Vec<ParentStatus> },
+    /// BackendTLSPolicy: the ancestors that are ours, as in the API (`parent_ref` is the `ancestorRef`).
+    Policy { ancestors: Vec<ParentStatus> },
     /// Ingress: `status.loadBalancer` is to show the fleet's address.
     Ingress,
 }
@@ -143,6 +154,12 @@ pub struct GatewayService {
     pub gateway: ObjectRef,
     pub gateway_uid: Arc<str>,
     pub name: String,
+    /// Of the Gateway's `infrastructure`.
+    pub labels: BTreeMap<String, String>,
+    /// Of the Gateway's `infrastructure`.
+    pub annotations: BTreeMap<String, String>,
+    /// That the Gateway asks for.
+    pub addresses: Vec<String>,
     /// (Service port name, port, target port that the fleet opens), sorted by port.
     pub ports: Vec<(String, u16, u16)>,
 }

@@ -1,6 +1,6 @@
 //! One compilation of everything but Consumers, Credentials and Endpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use snapshot::Entry;
@@ -31,6 +31,10 @@ pub(crate) struct Pass<'a> {
     pub(crate) upstreams: Upstreams,
     /// Secrets to be generated for plugins.
     pub(crate) wanted: Vec<WantedSecret>,
+    /// The Gateways of the route that is being read.
+    pub(crate) parents: Vec<ObjectRef>,
+    /// Through which Gateways Services are reached.
+    pub(crate) reached: BTreeMap<ObjectRef, BTreeSet<ObjectRef>>,
 }
 
 /// What passes remember, because it is too slow to find out at every one of them.
@@ -93,13 +97,17 @@ pub(crate) fn run(
         resources: Resources::default(),
         upstreams: Upstreams::default(),
         wanted: Vec::new(),
+        parents: Vec::new(),
+        reached: BTreeMap::new(),
     };
     let classes = pass.classes();
     let attachments = Attachments::collect(&mut pass, &classes);
     let mut gateways = pass.gateways(&classes, &attachments);
     pass.http_routes(&mut gateways, &attachments);
     pass.ingresses(&classes, &gateways, &attachments);
-    pass.put_upstreams(&attachments);
+    let backend_tls = pass.backend_tls();
+    pass.put_upstreams(&attachments, &backend_tls);
+    pass.finish_backend_tls(backend_tls);
     let gateway_services = pass.finish_gateways(gateways);
     pass.expressions.forget_unused();
     Outcome {

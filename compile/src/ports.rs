@@ -8,10 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gateway_api::apis::standard::gateways::GatewaySpec;
 use snapshot::hash_of;
-use snapshot::proto::Protocol;
 
-use crate::{GatewayService, Object, ObjectRef, Settings};
+use crate::{GatewayService, Object, ObjectRef, Settings, listeners};
 
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
@@ -20,8 +20,8 @@ const COUNT: u16 = 10_000;
 #[derive(Debug)]
 pub(crate) struct Ports {
     standalone: bool,
-    /// Files: protocol and hostnames of a port, and who has them.
-    shared: BTreeMap<u16, (Protocol, BTreeMap<String, ObjectRef>)>,
+    /// Files: whether a port is encrypted, and its hostnames, and who has them.
+    shared: BTreeMap<u16, (bool, BTreeMap<String, ObjectRef>)>,
     /// Cluster: whose port it is.
     own: BTreeMap<(ObjectRef, u16), u16>,
     taken: BTreeSet<u16>,
@@ -46,7 +46,7 @@ impl Ports {
         &mut self,
         gateway: &ObjectRef,
         port: u16,
-        protocol: Protocol,
+        encrypted: bool,
         hostname: &str,
     ) -> Result<u16, String> {
         if !self.standalone {
@@ -55,8 +55,8 @@ impl Ports {
         let (holding, hostnames) = self
             .shared
             .entry(port)
-            .or_insert_with(|| (protocol, BTreeMap::new()));
-        if *holding != protocol {
+            .or_insert_with(|| (encrypted, BTreeMap::new()));
+        if *holding != encrypted {
             let holder = hostnames
                 .values()
                 .next()
@@ -100,7 +100,11 @@ impl Ports {
     }
 
     /// The Service, in the controller's namespace, that leads to a Gateway's ports, which are given as public port and port of the proxies.
-    pub(crate) fn service(gateway: &Object, open: BTreeMap<u16, u16>) -> GatewayService {
+    pub(crate) fn service(
+        gateway: &Object,
+        spec: &GatewaySpec,
+        open: BTreeMap<u16, u16>,
+    ) -> GatewayService {
         let reference = &gateway.reference;
         let hash = hash_of(format!("{}/{}", reference.namespace, reference.name).as_bytes());
         let digits: String = hash
@@ -117,6 +121,17 @@ impl Ports {
         GatewayService {
             gateway: reference.clone(),
             gateway_uid: std::sync::Arc::clone(&gateway.meta.uid),
+            labels: spec
+                .infrastructure
+                .as_ref()
+                .and_then(|own| own.labels.clone())
+                .unwrap_or_default(),
+            annotations: spec
+                .infrastructure
+                .as_ref()
+                .and_then(|own| own.annotations.clone())
+                .unwrap_or_default(),
+            addresses: listeners::addresses(spec),
             name: format!("gateway-{}-{digits}", readable.trim_end_matches('-')),
             ports: open
                 .into_iter()

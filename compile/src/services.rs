@@ -9,6 +9,7 @@ use snapshot::proto::resource::Body;
 use snapshot::proto::upstream::Scheme;
 use snapshot::proto::{self};
 
+use crate::backend_tls::BackendTls;
 use crate::pass::Pass;
 use crate::plugins::Attachments;
 use crate::{Kind, ObjectRef};
@@ -70,7 +71,8 @@ impl ServiceBody {
             }
             (None, _) => return None,
         };
-        let scheme = match found.and_then(|port| port.app_protocol.as_deref()) {
+        let protocol = found.and_then(|port| port.app_protocol.as_deref());
+        let scheme = match protocol.map(str::to_ascii_lowercase).as_deref() {
             Some("kubernetes.io/h2c") => Scheme::H2c,
             Some("https" | "kubernetes.io/wss") => Scheme::Https,
             _ => Scheme::Http1,
@@ -91,6 +93,7 @@ impl ServiceBody {
         let target = Target {
             scheme,
             origin,
+            port_name: found.map_or_else(String::new, |port| port.name.clone()),
             speeches: BTreeSet::new(),
         };
         Some((number, target))
@@ -118,6 +121,7 @@ pub(crate) enum Speech {
 pub(crate) struct Target {
     scheme: Scheme,
     pub(crate) origin: Origin,
+    port_name: String,
     /// What routes speak with it.
     speeches: BTreeSet<Speech>,
 }
@@ -127,6 +131,7 @@ impl Target {
     fn form(&self, speech: Speech) -> (Scheme, &'static str) {
         match (self.scheme, speech) {
             (Scheme::Http1, Speech::Grpc) => (Scheme::H2c, "/grpc"),
+            (Scheme::Https, Speech::Grpc) => (Scheme::Https, "/grpc"),
             (scheme, _) => (scheme, ""),
         }
     }
@@ -186,6 +191,11 @@ impl Pass<'_> {
             ));
         };
         let (_, suffix) = target.form(speech);
+        let reference = ObjectRef::new(Kind::Service, namespace, service);
+        if !self.parents.is_empty() {
+            let reached = self.reached.entry(reference).or_default();
+            reached.extend(self.parents.iter().cloned());
+        }
         let ports = self
             .upstreams
             .entry((namespace.into(), service.into()))
@@ -202,7 +212,7 @@ impl Pass<'_> {
     }
 
     /// Writes the upstreams that routes asked for.
-    pub(crate) fn put_upstreams(&mut self, attachments: &Attachments) {
+    pub(crate) fn put_upstreams(&mut self, attachments: &Attachments, tls: &BackendTls<'_>) {
         for ((namespace, service), ports) in &self.upstreams {
             let reference = ObjectRef::new(Kind::Service, namespace, service);
             let plugins = attachments.keys_of(&reference);
@@ -213,7 +223,13 @@ impl Pass<'_> {
                 };
                 let name = upstream_name(namespace, service, *number);
                 for speech in &target.speeches {
-                    let (scheme, suffix) = target.form(*speech);
+                    let (plain, suffix) = target.form(*speech);
+                    let checked = tls.of(namespace, service, &target.port_name);
+                    let tls = checked.map(|tls| proto::UpstreamTls {
+                        http2: plain == Scheme::H2c || *speech == Speech::Grpc,
+                        ..tls.clone()
+                    });
+                    let scheme = if tls.is_some() { Scheme::Https } else { plain };
                     let upstream = proto::Upstream {
                         scheme: scheme.into(),
                         dns_name: dns_name.clone(),
@@ -225,6 +241,7 @@ impl Pass<'_> {
                         } else {
                             name.clone()
                         },
+                        tls,
                     };
                     let key = format!("Upstream/{name}{suffix}");
                     self.resources.put(&key, Body::Upstream(upstream));

@@ -60,12 +60,27 @@ pub const NAMESPACED: &[Rule] = &[
     rule(&["networking.k8s.io"], &["ingresses/status"], &["patch"]),
     rule(
         &["gateway.networking.k8s.io"],
-        &["gateways", "httproutes", "grpcroutes", "referencegrants"],
+        &[
+            "gateways",
+            "listenersets",
+            "httproutes",
+            "grpcroutes",
+            "tlsroutes",
+            "referencegrants",
+            "backendtlspolicies",
+        ],
         READ,
     ),
     rule(
         &["gateway.networking.k8s.io"],
-        &["gateways/status", "httproutes/status", "grpcroutes/status"],
+        &[
+            "gateways/status",
+            "listenersets/status",
+            "httproutes/status",
+            "grpcroutes/status",
+            "tlsroutes/status",
+            "backendtlspolicies/status",
+        ],
         &["patch"],
     ),
     rule(

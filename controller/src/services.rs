@@ -27,6 +27,10 @@ const LABEL: &str = "postern.dev/component";
 const COMPONENT: &str = "gateway";
 /// Says which Gateway a Service belongs to, for people.
 const GATEWAY: &str = "postern.dev/gateway";
+/// The Gateway API's label for what is made for a Gateway.
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// The longest value of a label.
+const MAX_LABEL: usize = 63;
 /// What failed is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -219,14 +223,22 @@ impl Plan {
             namespace, name, ..
         } = &wanted.gateway;
         let mut annotations = self.annotations.clone();
+        annotations.extend(wanted.annotations.clone());
         annotations.insert(GATEWAY.into(), format!("{namespace}/{name}"));
+        let mut labels = wanted.labels.clone();
+        labels.extend([
+            (LABEL.into(), COMPONENT.into()),
+            ("app.kubernetes.io/managed-by".into(), "postern".into()),
+        ]);
+        // A Gateway's name may be longer than a label's value.
+        if name.len() <= MAX_LABEL {
+            labels.insert(GATEWAY_NAME.into(), name.to_string());
+        }
+        let is_balanced = self.service_type == "LoadBalancer";
         Service {
             metadata: ObjectMeta {
                 name: Some(wanted.name.clone()),
-                labels: Some(BTreeMap::from([
-                    (LABEL.into(), COMPONENT.into()),
-                    ("app.kubernetes.io/managed-by".into(), "postern".into()),
-                ])),
+                labels: Some(labels),
                 annotations: Some(annotations),
                 ..ObjectMeta::default()
             },
@@ -234,6 +246,8 @@ impl Plan {
                 type_: Some(self.service_type.clone()),
                 selector: Some(self.selector.clone()),
                 ports: Some(ports.collect()),
+                // Balancers take one address; what they cannot have, they leave out of the status.
+                load_balancer_ip: wanted.addresses.first().filter(|_| is_balanced).cloned(),
                 ..ServiceSpec::default()
             }),
             status: None,
@@ -288,6 +302,7 @@ fn fits(held: &Service, desired: &Service) -> bool {
         && contains(&held.metadata.labels, &desired.metadata.labels)
         && contains(&held.metadata.annotations, &desired.metadata.annotations)
         && spec.type_ == wanted.type_
+        && spec.load_balancer_ip == wanted.load_balancer_ip
         && spec.selector == wanted.selector
         && ports(spec) == ports(wanted)
 }
@@ -346,6 +361,9 @@ mod tests {
             gateway: ObjectRef::new(Kind::Gateway, "shop", "edge"),
             gateway_uid: "1".into(),
             name: "postern-edge".into(),
+            labels: BTreeMap::from([("team".into(), "edge".into())]),
+            annotations: BTreeMap::from([("example.com/size".into(), "small".into())]),
+            addresses: vec!["192.0.2.7".into()],
             ports: vec![
                 ("http-80".into(), 80, 10_000),
                 ("https-443".into(), 443, 10_001),
@@ -374,6 +392,7 @@ mod tests {
                 service.spec.as_mut().unwrap().ports.as_mut().unwrap()[1].port = 444
             },
             |service: &mut Service| service.metadata.labels = None,
+            |service: &mut Service| service.spec.as_mut().unwrap().load_balancer_ip = None,
             |service: &mut Service| {
                 drop(
                     service

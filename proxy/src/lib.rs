@@ -26,6 +26,7 @@ mod record;
 mod respond;
 mod router;
 pub mod runtime;
+pub mod sorting;
 mod source;
 mod state;
 pub mod storage;

@@ -159,11 +159,21 @@ impl Passage<'_> {
             upgrade: upgrade.filter(|_| upgrading),
             trailers: admitted.trailers,
             deadline: times.due(),
+            connector: backend.connector.clone(),
         };
         let (response, lease) = match rule.retry() {
             None => upstream::forward(worker, upstream, forward, self.record).await?,
             Some(retry) => {
-                upstream::persist(worker, upstream, forward, (retry, times), self.record).await?
+                let how = (retry, times);
+                // Rare and large: in a box, so that other requests do not carry it about.
+                Box::pin(upstream::persist(
+                    worker,
+                    upstream,
+                    forward,
+                    how,
+                    self.record,
+                ))
+                .await?
             }
         };
         self.record.upstream_time = Some(self.record.elapsed());

@@ -49,6 +49,8 @@ pub struct Port {
     pub number: u16,
     /// Present on HTTPS: resolves certificates by SNI, ALPN h2 and http/1.1, TLS 1.2 and 1.3.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Present where the name in a client's hello decides whether HTTP is spoken.
+    pub sorting: Option<Arc<crate::sorting::Sorting>>,
     /// The port as clients see it.
     pub public_port: u16,
     /// Hosts and routes; how it is indexed is the router's business (see [`Port::find`]).
@@ -89,6 +91,8 @@ pub struct Backend {
     pub response_filters: Vec<HeaderEdit>,
     /// Plugins of rule, Service and listener merged: the narrowest of each type, in running order.
     pub chain: Arc<Chain>,
+    /// How to connect to an upstream that speaks TLS.
+    pub(crate) connector: Option<Arc<crate::upstream::Connector>>,
     /// What only some backends ask for.
     pub extras: Option<Box<BackendExtras>>,
 }

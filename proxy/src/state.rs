@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::router::Regexes;
 use crate::runtime::{ChainPlugin, Runtime};
 use crate::tls::Certificate;
+use crate::upstream;
 use build::{Conflicts, Context, Tables, TlsPorts};
 use held::{Inventory, Place};
 use parts::{ListenerParts, RouteParts};
@@ -388,6 +389,9 @@ impl State {
                 let name = key
                     .strip_prefix("Upstream/")
                     .ok_or("the key does not begin with Upstream/")?;
+                if let Some(tls) = &upstream.tls {
+                    upstream::check_tls(tls, self.tls.tls.provider())?;
+                }
                 self.tables.upstreams.put(name, upstream)?;
             }
             Body::Certificate(certificate) => {

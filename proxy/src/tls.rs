@@ -4,13 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use snapshot::proto::ClientValidation;
 
 use crate::router::Hosts;
+use crate::upstream::roots;
 
 /// A chain with its key.
 pub(crate) struct Certificate {
@@ -60,6 +67,12 @@ impl Certificate {
     }
 }
 
+impl Certificate {
+    pub(crate) const fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
+}
+
 /// A listener's hostname and certificates, the default first.
 pub(crate) type ListenerCertificates = (Box<str>, Vec<Arc<Certificate>>);
 
@@ -87,7 +100,7 @@ impl Default for Tls {
 }
 
 impl Tls {
-    pub(crate) fn provider(&self) -> &CryptoProvider {
+    pub(crate) const fn provider(&self) -> &Arc<CryptoProvider> {
         &self.provider
     }
 
@@ -96,20 +109,90 @@ impl Tls {
     pub(crate) fn server_config(
         &self,
         listeners: &[ListenerCertificates],
+        clients: Option<&ClientValidation>,
     ) -> Result<rustls::ServerConfig, String> {
-        let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver::new(listeners)));
+            .map_err(|error| error.to_string())?;
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => builder.with_client_cert_verifier(verifier(clients, &self.provider)?),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(listeners)));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        if let Some(tickets) = &self.tickets {
-            config.ticketer = Arc::clone(tickets);
+        // Where clients prove themselves, a ticket of another port, or from before a change, must not do instead.
+        let tickets = match clients {
+            None => self.tickets.clone(),
+            Some(_) => aws_lc_rs::Ticketer::new().ok(),
+        };
+        if let Some(tickets) = tickets {
+            config.ticketer = tickets;
         }
         // Each costs every handshake some encryption, and clients may use one more than once.
         config.send_tls13_tickets = 1;
         Ok(config)
+    }
+}
+
+fn verifier(
+    clients: &ClientValidation,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let roots = Arc::new(roots(&clients.roots_pem)?);
+    let strict = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .build()
+        .map_err(|error| error.to_string())?;
+    Ok(if clients.optional {
+        Arc::new(AnyClient(strict))
+    } else {
+        strict
+    })
+}
+
+/// Asks clients for certificates and takes any, or none.
+#[derive(Debug)]
+struct AnyClient(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // With a hint, clients whose certificate is another's would send none.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 

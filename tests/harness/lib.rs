@@ -9,6 +9,7 @@
     reason = "a helper that cannot go on fails its test"
 )]
 
+pub mod authority;
 pub mod frames;
 pub mod h2;
 pub mod message;

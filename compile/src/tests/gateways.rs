@@ -41,7 +41,7 @@ const REFUSED: [(&str, &str, &str); 11] = [
     (
         "{name: x, port: 1, protocol: TCP}",
         "Accepted",
-        "False/UnsupportedProtocol: protocol TCP is not supported; use HTTP or HTTPS",
+        "False/UnsupportedProtocol: protocol TCP is not supported; use HTTP, HTTPS or TLS",
     ),
     (
         "{name: x, port: 0, protocol: HTTP}",
@@ -56,7 +56,7 @@ const REFUSED: [(&str, &str, &str); 11] = [
     (
         "{name: x, port: 1, protocol: HTTP, tls: {}}",
         "Accepted",
-        "False/Invalid: tls is only for protocol HTTPS",
+        "False/Invalid: tls is only for protocols HTTPS and TLS",
     ),
     (
         "{name: x, port: 1, protocol: HTTPS, tls: {mode: Passthrough}}",
@@ -290,10 +290,6 @@ fn route_kinds() {
 #[test]
 fn what_would_be_unsafe_to_ignore_refuses_the_gateway() {
     for (field, reason) in [
-        (
-            "tls: {frontend: {default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}",
-            "Invalid",
-        ),
         ("addresses: [{value: 10.0.0.1}]", "UnsupportedAddress"),
         (
             "infrastructure: {parametersRef: {group: a, kind: b, name: c}}",

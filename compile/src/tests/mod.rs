@@ -6,11 +6,13 @@ mod grpc;
 mod incremental;
 mod ingresses;
 mod jwt;
+mod listener_sets;
 mod objects;
 mod plugins;
 mod properties;
 mod routes;
 mod services;
+mod trust;
 
 use prost::Message;
 use serde_json::{Value, json};

@@ -6,8 +6,9 @@
 use compile::Kind;
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use gateway_api::apis::standard::{
-    gatewayclasses::GatewayClass, gateways::Gateway, grpcroutes::GrpcRoute,
-    referencegrants::ReferenceGrant,
+    backendtlspolicies::BackendTlsPolicy, gatewayclasses::GatewayClass, gateways::Gateway,
+    grpcroutes::GrpcRoute, listenersets::ListenerSet, referencegrants::ReferenceGrant,
+    tlsroutes::TlsRoute,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -24,7 +25,10 @@ pub(super) fn fields(kind: Kind, value: &Value) -> Vec<String> {
         Kind::Gateway => ignored_by::<Gateway>(value),
         Kind::HttpRoute => ignored_by::<HttpRoute>(value),
         Kind::GrpcRoute => ignored_by::<GrpcRoute>(value),
+        Kind::TlsRoute => ignored_by::<TlsRoute>(value),
+        Kind::ListenerSet => ignored_by::<ListenerSet>(value),
         Kind::ReferenceGrant => ignored_by::<ReferenceGrant>(value),
+        Kind::BackendTlsPolicy => ignored_by::<BackendTlsPolicy>(value),
         Kind::IngressClass => ignored_by::<IngressClass>(value),
         Kind::Ingress => ignored_by::<Ingress>(value),
         Kind::Service => ignored_by::<Service>(value),

@@ -137,7 +137,10 @@ const fn has_status(kind: Kind) -> bool {
         Kind::GatewayClass
             | Kind::Gateway
             | Kind::HttpRoute
+            | Kind::ListenerSet
             | Kind::GrpcRoute
+            | Kind::TlsRoute
+            | Kind::BackendTlsPolicy
             | Kind::Ingress
             | Kind::Consumer
             | Kind::Credential

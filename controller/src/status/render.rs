@@ -3,7 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use compile::{Condition, ConditionStatus, Kind, ObjectStatus, StatusBody};
+use compile::{Condition, ConditionStatus, Kind, ListenerStatus, ObjectStatus, StatusBody};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -55,28 +55,33 @@ pub(super) fn render(object: &ObjectStatus, around: &Surroundings<'_>) -> Render
         StatusBody::Gateway {
             conditions: list,
             listeners,
+            attached_sets,
+            addresses,
         } => {
-            let listeners: Vec<Value> = listeners
+            let mut own = conditions(list);
+            let missing: Vec<&str> = addresses
                 .iter()
-                .map(|listener| {
-                    let kinds = listener.supported_kinds.iter();
-                    json!({
-                        "name": listener.name,
-                        "attachedRoutes": listener.attached_routes,
-                        "supportedKinds": kinds
-                            .map(|kind| json!({"group": "gateway.networking.k8s.io", "kind": kind}))
-                            .collect::<Vec<_>>(),
-                        "conditions": conditions(&listener.conditions),
-                    })
-                })
+                .filter(|wanted| !around.addresses.iter().any(|one| one.is(wanted)))
+                .map(String::as_str)
                 .collect();
-            let addresses = around.addresses.iter().take(MAX_ADDRESSES);
+            if !missing.is_empty() {
+                lack(&mut own, &missing);
+            }
+            let shown = around.addresses.iter().take(MAX_ADDRESSES);
             json!({
-                "conditions": conditions(list),
-                "listeners": listeners,
-                "addresses": addresses.map(Address::of_gateway).collect::<Vec<_>>(),
+                "conditions": own,
+                "listeners": of_listeners(listeners, &mut conditions),
+                "addresses": shown.map(Address::of_gateway).collect::<Vec<_>>(),
+                "attachedListenerSets": attached_sets,
             })
         }
+        StatusBody::ListenerSet {
+            conditions: list,
+            listeners,
+        } => json!({
+            "conditions": conditions(list),
+            "listeners": of_listeners(listeners, &mut conditions),
+        }),
         StatusBody::Route { parents } => {
             let parents: Vec<Value> = parents
                 .iter()
@@ -90,12 +95,57 @@ pub(super) fn render(object: &ObjectStatus, around: &Surroundings<'_>) -> Render
                 .collect();
             json!({"parents": parents})
         }
+        StatusBody::Policy { ancestors } => {
+            let ancestors: Vec<Value> = ancestors
+                .iter()
+                .map(|ancestor| {
+                    json!({
+                        "ancestorRef": ancestor.parent_ref,
+                        "controllerName": around.controller,
+                        "conditions": conditions(&ancestor.conditions),
+                    })
+                })
+                .collect();
+            json!({"ancestors": ancestors})
+        }
         StatusBody::Ingress => {
             let addresses: Vec<Value> = around.addresses.iter().map(Address::of_ingress).collect();
             json!({"loadBalancer": {"ingress": addresses}})
         }
     };
     Rendered { status, settled }
+}
+
+fn of_listeners(
+    listeners: &[ListenerStatus],
+    conditions: &mut impl FnMut(&[Condition]) -> Value,
+) -> Vec<Value> {
+    let render = |listener: &ListenerStatus| {
+        let kinds = listener.supported_kinds.iter();
+        json!({
+            "name": listener.name,
+            "attachedRoutes": listener.attached_routes,
+            "supportedKinds": kinds
+                .map(|kind| json!({"group": "gateway.networking.k8s.io", "kind": kind}))
+                .collect::<Vec<_>>(),
+            "conditions": conditions(&listener.conditions),
+        })
+    };
+    listeners.iter().map(render).collect()
+}
+
+/// A Gateway that does not have the addresses which it asks for is not programmed.
+fn lack(conditions: &mut Value, missing: &[&str]) {
+    for condition in conditions.as_array_mut().into_iter().flatten() {
+        if field(condition, "type") == "Programmed"
+            && let Some(condition) = condition.as_object_mut()
+        {
+            condition.insert("status".into(), "False".into());
+            condition.insert("reason".into(), "AddressNotUsable".into());
+            let message = format!("its Service has not got {}", missing.join(", "));
+            condition.insert("message".into(), message.into());
+        }
+    }
 }
 
 fn condition(
@@ -171,6 +221,12 @@ impl Outcome {
 }
 
 impl Address {
+    fn is(&self, wanted: &str) -> bool {
+        match self {
+            Self::Ip(text) | Self::Hostname(text) => text == wanted,
+        }
+    }
+
     fn of_gateway(&self) -> Value {
         match self {
             Self::Ip(ip) => json!({"type": "IPAddress", "value": ip}),
@@ -197,18 +253,18 @@ pub(super) fn merged(
     let mut status = rendered.clone();
     let now = format!("{now:.0}");
     stamp(&mut status, present, &now);
-    match kind {
-        Kind::HttpRoute | Kind::GrpcRoute => {
-            // A status list is replaced as a whole, so the parents of other controllers are repeated.
-            let others = items(present, "parents")
+    match (kind, shared_list(kind)) {
+        (_, Some(list)) => {
+            // A status list is replaced as a whole, so the entries of other controllers are repeated.
+            let others = items(present, list)
                 .iter()
-                .filter(|parent| field(parent, "controllerName") != controller);
-            if let Some(parents) = status.get_mut("parents").and_then(Value::as_array_mut) {
-                parents.splice(0..0, others.cloned());
+                .filter(|entry| field(entry, "controllerName") != controller);
+            if let Some(entries) = status.get_mut(list).and_then(Value::as_array_mut) {
+                entries.splice(0..0, others.cloned());
             }
         }
-        Kind::Ingress => {}
-        _ => {
+        (Kind::Ingress, None) => {}
+        (_, None) => {
             // What is no longer said goes away.
             if let (Some(status), Some(present)) = (status.as_object_mut(), present.as_object()) {
                 for name in present.keys() {
@@ -220,12 +276,22 @@ pub(super) fn merged(
     status
 }
 
-/// Gives every condition its time: of conditions, listeners and parents.
+/// The list of a status that several controllers write to.
+const fn shared_list(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute => Some("parents"),
+        Kind::BackendTlsPolicy => Some("ancestors"),
+        _ => None,
+    }
+}
+
+/// Gives every condition its time: of conditions, listeners, parents and ancestors.
 fn stamp(status: &mut Value, present: &Value, now: &str) {
     stamp_conditions(status, present, now);
     for (list, same) in [
         ("listeners", same_listener as fn(&Value, &Value) -> bool),
         ("parents", same_parent),
+        ("ancestors", same_ancestor),
     ] {
         let Some(own) = status.get_mut(list).and_then(Value::as_array_mut) else {
             continue;
@@ -246,6 +312,12 @@ fn same_listener(a: &Value, b: &Value) -> bool {
 
 fn same_parent(a: &Value, b: &Value) -> bool {
     ["parentRef", "controllerName"]
+        .iter()
+        .all(|name| field(a, name) == field(b, name))
+}
+
+fn same_ancestor(a: &Value, b: &Value) -> bool {
+    ["ancestorRef", "controllerName"]
         .iter()
         .all(|name| field(a, name) == field(b, name))
 }
@@ -288,17 +360,19 @@ fn items<'a>(holder: &'a Value, list: &str) -> &'a [Value] {
 pub(super) fn fingerprint(kind: Kind, status: Option<&Value>, controller: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     if let Some(status) = status {
-        match kind {
-            Kind::HttpRoute | Kind::GrpcRoute => {
-                for parent in items(status, "parents")
+        match (kind, shared_list(kind)) {
+            (_, Some(list)) => {
+                for entry in items(status, list)
                     .iter()
-                    .filter(|parent| field(parent, "controllerName") == controller)
+                    .filter(|entry| field(entry, "controllerName") == controller)
                 {
-                    feed(parent, &mut hasher);
+                    feed(entry, &mut hasher);
                 }
             }
-            Kind::Ingress => feed(field(field(status, "loadBalancer"), "ingress"), &mut hasher),
-            _ => feed(status, &mut hasher),
+            (Kind::Ingress, None) => {
+                feed(field(field(status, "loadBalancer"), "ingress"), &mut hasher)
+            }
+            (_, None) => feed(status, &mut hasher),
         }
     }
     hasher.finish()

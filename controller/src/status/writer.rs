@@ -83,6 +83,19 @@ impl Writer {
     }
 }
 
+/// A status without what was ours in it, where it may hold what is others'.
+const fn emptied(body: &StatusBody) -> Option<StatusBody> {
+    match body {
+        StatusBody::Route { .. } => Some(StatusBody::Route {
+            parents: Vec::new(),
+        }),
+        StatusBody::Policy { .. } => Some(StatusBody::Policy {
+            ancestors: Vec::new(),
+        }),
+        _ => None,
+    }
+}
+
 /// What woke the task.
 enum Wake {
     Statuses(BTreeMap<ObjectRef, Option<ObjectStatus>>),
@@ -211,13 +224,11 @@ impl Running {
         self.desired.unsettled.remove(object);
         self.queue.forget(object);
         if let Some(old) = old
-            && matches!(object.kind, Kind::HttpRoute | Kind::GrpcRoute)
+            && let Some(body) = emptied(&old.body)
             && self.writer.seen.holds(object).is_some()
         {
             let status = ObjectStatus {
-                body: StatusBody::Route {
-                    parents: Vec::new(),
-                },
+                body,
                 ..(*old).clone()
             };
             self.desired

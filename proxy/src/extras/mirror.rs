@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::body::RequestBody;
 use crate::record::Record;
 use crate::runtime::{Backend, Rule, Upstream};
-use crate::upstream::{self, Forward};
+use crate::upstream::{self, Connector, Forward};
 use crate::worker::Worker;
 
 /// Copies that a worker has under way at most: an upstream that does not answer must not fill the memory.
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub(crate) struct Mirror {
     pub(crate) upstream: Arc<Upstream>,
+    pub(crate) connector: Option<Arc<Connector>>,
     /// Of `denominator` requests so many are copied.
     pub(crate) numerator: u32,
     pub(crate) denominator: u32,
@@ -61,6 +62,7 @@ pub(crate) fn copy(
             upgrade: None,
             trailers,
             deadline: Some(deadline),
+            connector: mirror.connector.clone(),
         };
         let (worker, upstream) = (Rc::clone(worker), Arc::clone(&mirror.upstream));
         tokio::task::spawn_local(async move {

@@ -4,6 +4,7 @@ mod accept;
 mod connections;
 mod frames;
 mod framing;
+mod passage;
 mod ports;
 mod serve;
 mod stream;

@@ -25,10 +25,12 @@ use tokio_rustls::TlsAcceptor;
 use super::connections::{Stalls, State};
 use super::frames::Frames;
 use super::framing::Framing;
+use super::passage::{self, Greeted};
 use super::stream::{ClientStream, Scanner, Transport};
 use crate::http::forwarded::Peer;
 use crate::metrics::Event;
 use crate::pipeline;
+use crate::sorting::Sorting;
 use crate::worker::{LocalExecutor, Worker};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -67,11 +69,9 @@ pub(super) async fn serve(
 ) {
     // Without it small answers would wait; a socket that refuses is gone, and the first read will say so.
     let _ = stream.set_nodelay(true);
-    let Some((tls, public_port)) = worker.with_runtime(|runtime| {
-        runtime
-            .ports
-            .get(&port)
-            .map(|port| (port.tls.clone(), port.public_port))
+    let Some((tls, sorting, public_port)) = worker.with_runtime(|runtime| {
+        let port = runtime.ports.get(&port)?;
+        Some((port.tls.clone(), port.sorting.clone(), port.public_port))
     }) else {
         return;
     };
@@ -87,10 +87,17 @@ pub(super) async fn serve(
     let id = worker.connections.enter(&state, &stalls, port);
     let opened = tokio::select! {
         biased;
-        opened = open(&worker, stream, tls) => opened,
+        opened = open(&worker, stream, tls, sorting) => opened,
         () = dismissed(&worker, id, &state) => None,
     };
-    if let Some(opened) = opened {
+    if let Some(First::PassOn(client)) = opened {
+        // What is not HTTP is no connection of ours to time or to end.
+        worker.connections.leave(id);
+        passage::pass_on(&worker, client, permit).await;
+        worker.metrics.event(closed);
+        return;
+    }
+    if let Some(First::Http(opened)) = opened {
         let peer = Peer::new(
             from.ip(),
             &worker.settings.trusted_proxies,
@@ -127,6 +134,13 @@ async fn dismissed(worker: &Worker, id: u64, state: &State) {
     }
 }
 
+/// What a client begins with.
+enum First {
+    Http(Opened),
+    /// Not HTTP.
+    PassOn(Greeted),
+}
+
 /// A connection whose protocol is known.
 struct Opened {
     transport: Transport,
@@ -139,17 +153,34 @@ async fn open(
     worker: &Worker,
     stream: TcpStream,
     tls: Option<Arc<rustls::ServerConfig>>,
-) -> Option<Opened> {
+    sorting: Option<Arc<Sorting>>,
+) -> Option<First> {
     let Some(config) = tls else {
         let mut stream = stream;
         let (early, http2) = peek(&mut stream).await?;
-        return Some(Opened {
+        return Some(First::Http(Opened {
             transport: Transport::Plain(stream),
             early,
             http2,
             sni: None,
-        });
+        }));
     };
+    if let Some(sorting) = sorting {
+        return Some(
+            match passage::greet(worker, stream, config, &sorting).await? {
+                Greeted::Http(stream) => {
+                    let (http2, sni) = agreed(stream.get_ref().1);
+                    First::Http(Opened {
+                        transport: Transport::Sorted(stream),
+                        early: Bytes::new(),
+                        http2,
+                        sni,
+                    })
+                }
+                other => First::PassOn(other),
+            },
+        );
+    }
     let stream = match TlsAcceptor::from(config).accept(stream).await {
         Ok(stream) => stream,
         Err(error) => {
@@ -158,19 +189,24 @@ async fn open(
             return None;
         }
     };
-    let (_, session) = stream.get_ref();
+    let (http2, sni) = agreed(stream.get_ref().1);
+    Some(First::Http(Opened {
+        transport: Transport::Tls(Box::new(stream)),
+        early: Bytes::new(),
+        http2,
+        sni,
+    }))
+}
+
+/// Whether a handshake agreed on HTTP/2, and the host that it named.
+fn agreed(session: &rustls::ServerConnection) -> (bool, Option<Box<str>>) {
     let http2 = session.alpn_protocol() == Some(b"h2");
     let sni = session.server_name().map(|name| {
         name.trim_end_matches('.')
             .to_ascii_lowercase()
             .into_boxed_str()
     });
-    Some(Opened {
-        transport: Transport::Tls(Box::new(stream)),
-        early: Bytes::new(),
-        http2,
-        sni,
-    })
+    (http2, sni)
 }
 
 /// Reads until it is clear whether the client begins with HTTP/2's preface.

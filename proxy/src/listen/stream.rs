@@ -13,12 +13,15 @@ use tokio_rustls::server::TlsStream;
 use super::connections::State;
 use super::frames::Frames;
 use super::framing::{Framing, POISON, Refused};
+use super::passage::Overheard;
 
 /// The bytes of a connection.
 #[derive(Debug)]
 pub(super) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// TLS on a port where not everything is HTTP.
+    Sorted(Box<TlsStream<Overheard>>),
 }
 
 /// Who follows the client's bytes.
@@ -128,6 +131,7 @@ impl AsyncWrite for ClientStream {
         match &self.transport {
             Transport::Plain(stream) => stream.is_write_vectored(),
             Transport::Tls(stream) => stream.is_write_vectored(),
+            Transport::Sorted(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -154,6 +158,7 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Sorted(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -167,6 +172,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Sorted(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -178,6 +184,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Sorted(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -185,6 +192,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Sorted(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -192,6 +200,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Sorted(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use plugins::directory::Directory;
+use rustls::crypto::CryptoProvider;
 use snapshot::proto;
 
 use super::parts::{BackendParts, Filters, ListenerParts, RouteParts, RuleParts};
-use super::upstreams::Upstreams;
+use super::upstreams::{UpstreamState, Upstreams};
 use crate::extras::{BackendExtras, Cors, Extras, Mirror};
 use crate::metrics::{Metrics, RuleId};
-use crate::router::{Builder, Order, intersection};
+use crate::router::{Builder, Hosts, Order, intersection};
 use crate::runtime::{Backend, Chain, ChainPlugin, Port, Rule, Runtime};
+use crate::sorting::{Listener, Sorting, TlsBackend, TlsRule};
 use crate::tls::{Certificate, ListenerCertificates, Tls};
+use crate::upstream::{Connector, Connectors};
 
 /// What runtimes are built of, by key; upstreams by name.
 #[derive(Debug, Default)]
@@ -41,6 +44,10 @@ struct Building<'a> {
     public_port: u16,
     router: Builder,
     certificates: Vec<ListenerCertificates>,
+    clients: Option<&'a proto::ClientValidation>,
+    /// Listeners by name, where not all of them are for HTTP.
+    sorted: Hosts<Listener>,
+    is_sorted: bool,
     first: &'a str,
 }
 
@@ -59,6 +66,8 @@ impl Tables {
             tables: self,
             metrics: context.metrics,
             known: HashMap::new(),
+            connectors: &mut context.tls.connectors,
+            provider: Arc::clone(context.tls.tls.provider()),
         };
         for route in self.routes.values() {
             let metrics = context.metrics.rule(&route.name);
@@ -67,7 +76,11 @@ impl Tables {
                     && let Some(port) = building.get_mut(number)
                 {
                     let (router, of) = (&mut port.router, (route, hostnames.as_slice()));
-                    add_route(router, (*at, listener), of, &mut chains, &metrics);
+                    if listener.passthrough.is_some() {
+                        chains.add_tls_route(&mut port.sorted, listener, of);
+                    } else {
+                        add_route(router, (*at, listener), of, &mut chains, &metrics);
+                    }
                 }
             }
         }
@@ -78,6 +91,7 @@ impl Tables {
                 Err((key, reason)) => drop(conflicts.insert(key.into(), reason)),
             }
         }
+        context.tls.connectors.forget_unused();
         context.tls.keep(|number| ports.contains_key(&number));
         let mut plugins: HashMap<_, _> = context.leaving.into_iter().collect();
         let own = self.plugins.iter();
@@ -102,6 +116,9 @@ impl Tables {
                 public_port: listener.public_port,
                 router: Builder::default(),
                 certificates: Vec::new(),
+                clients: listener.client_validation.as_ref(),
+                sorted: Hosts::default(),
+                is_sorted: false,
                 first: key,
             });
             if port.tls != listener.tls {
@@ -110,6 +127,23 @@ impl Tables {
                 conflicts.insert(key.clone(), reason);
                 continue;
             }
+            if port.clients != listener.client_validation.as_ref() {
+                let other = port.first;
+                let reason = format!(
+                    "port {number} is served with other rules about clients' certificates for {other}"
+                );
+                conflicts.insert(key.clone(), reason);
+                continue;
+            }
+            port.is_sorted |= listener.passthrough.is_some();
+            port.sorted
+                .entry(&listener.hostname, || match listener.passthrough {
+                    None => Listener::Http,
+                    Some(passthrough) => Listener::Tls {
+                        passthrough,
+                        routes: Hosts::default(),
+                    },
+                });
             // Also those without a route: they keep their hosts to themselves.
             let at = port.router.listener(&listener.hostname);
             places.insert(key, (number, at, listener));
@@ -131,11 +165,19 @@ impl Building<'_> {
     /// The finished port. One that is meant for TLS is never served without.
     fn finish(self, number: u16, tls: &mut TlsPorts) -> Result<Port, (String, String)> {
         let first = self.first;
-        let config = self.tls.then(|| tls.config(number, self.certificates));
+        let made_of = (self.certificates, self.clients.cloned());
+        let config = self.tls.then(|| tls.config(number, made_of));
         let wrong = |error| (first.to_owned(), format!("port {number}: no TLS: {error}"));
+        let config = config.transpose().map_err(wrong)?;
+        let sorting = config.as_ref().filter(|_| self.is_sorted).map(|config| {
+            let mut plain = (**config).clone();
+            plain.alpn_protocols = Vec::new();
+            Arc::new(Sorting::new(self.sorted, Arc::new(plain)))
+        });
         Ok(Port {
             number,
-            tls: config.transpose().map_err(wrong)?,
+            tls: config,
+            sorting,
             public_port: self.public_port,
             router: self.router.build(),
         })
@@ -190,6 +232,8 @@ struct Chains<'a> {
     tables: &'a Tables,
     metrics: &'a Metrics,
     known: HashMap<Vec<&'a str>, Arc<Chain>>,
+    connectors: &'a mut Connectors,
+    provider: Arc<CryptoProvider>,
 }
 
 impl<'a> Chains<'a> {
@@ -203,7 +247,7 @@ impl<'a> Chains<'a> {
         let backends: Vec<_> = parts
             .backends
             .iter()
-            .map(|backend| self.backend(backend, &parts.plugins, &listener.plugins))
+            .map(|backend| self.backend(backend, &parts.plugins, listener))
             .collect();
         let Filters {
             request,
@@ -216,7 +260,7 @@ impl<'a> Chains<'a> {
             // What cannot be read was refused when it came.
             cors: cors.as_ref().and_then(|cors| Cors::read(cors).ok()),
             retry: parts.retry.clone(),
-            mirrors: self.mirrors(mirrors),
+            mirrors: self.mirrors(mirrors, listener),
         };
         Rule {
             route: Arc::clone(&route.name),
@@ -241,7 +285,7 @@ impl<'a> Chains<'a> {
         &mut self,
         parts: &'a BackendParts,
         of_rule: &'a [String],
-        of_listener: &'a [String],
+        listener: &'a ListenerParts,
     ) -> Backend {
         let name = parts
             .upstream
@@ -256,23 +300,97 @@ impl<'a> Chains<'a> {
             upstream: state.map(|state| Arc::clone(&state.upstream)),
             request_filters: parts.filters.request.clone(),
             response_filters: parts.filters.response.clone(),
-            chain: self.chain([of_rule, of_service, of_listener]),
+            chain: self.chain([of_rule, of_service, &listener.plugins]),
+            connector: name
+                .zip(state)
+                .and_then(|(name, state)| self.connector(name, state, listener)),
             extras: BackendExtras {
-                mirrors: self.mirrors(&parts.filters.mirrors),
+                mirrors: self.mirrors(&parts.filters.mirrors, listener),
                 redirect: parts.filters.redirect.clone(),
             }
             .boxed(),
         }
     }
 
+    fn connector(
+        &mut self,
+        name: &str,
+        state: &UpstreamState,
+        listener: &ListenerParts,
+    ) -> Option<Arc<Connector>> {
+        let key = listener.client_certificate.as_str();
+        let certificates = &self.tables.certificates;
+        let shown = (!key.is_empty()).then(|| (key, certificates.get(key)));
+        let tls = state.tls.as_ref()?;
+        Some(self.connectors.of(name, tls, shown, &self.provider))
+    }
+
+    /// Adds a TLSRoute to a listener. Plugins cannot look into it: where one is attached, it is not served.
+    fn add_tls_route(
+        &mut self,
+        sorted: &mut Hosts<Listener>,
+        listener: &'a ListenerParts,
+        (route, hostnames): (&'a RouteParts, &'a [String]),
+    ) {
+        let Some(parts) = route.rules.first() else {
+            return;
+        };
+        let rule = Arc::new(self.tls_rule(route, parts, listener));
+        let Listener::Tls { routes, .. } = sorted.entry(&listener.hostname, Listener::default)
+        else {
+            return;
+        };
+        for hostname in hostnames {
+            // Routes come by their keys; of two for one name the older serves.
+            let (created, name) = (route.created, &route.name);
+            let held = routes.entry(hostname, || (created, Arc::clone(name), Arc::clone(&rule)));
+            if (created, name) < (held.0, &held.1) {
+                *held = (created, Arc::clone(name), Arc::clone(&rule));
+            }
+        }
+    }
+
+    fn tls_rule(
+        &mut self,
+        route: &'a RouteParts,
+        parts: &'a RuleParts,
+        listener: &'a ListenerParts,
+    ) -> TlsRule {
+        let mut closed = parts.closed.clone();
+        let mut total_weight = 0_u32;
+        let backends = parts.backends.iter().map(|backend| {
+            let read = self.backend(backend, &parts.plugins, listener);
+            if !read.chain.plugins.is_empty() {
+                closed = Some("a plugin is attached, which cannot look into TLS".into());
+            }
+            total_weight = total_weight.saturating_add(read.weight);
+            TlsBackend {
+                weight: read.weight,
+                upstream: read.upstream,
+                // What is passed on as it is, is encrypted already.
+                connector: read
+                    .connector
+                    .filter(|_| listener.passthrough == Some(false)),
+            }
+        });
+        TlsRule {
+            route: Arc::clone(&route.name),
+            backends: backends.collect(),
+            closed,
+            total_weight,
+        }
+    }
+
     /// One whose upstream is not there gets no copies.
-    fn mirrors(&self, from: &[proto::Mirror]) -> Vec<Mirror> {
+    fn mirrors(&mut self, from: &[proto::Mirror], listener: &ListenerParts) -> Vec<Mirror> {
         let read = |mirror: &proto::Mirror| {
             let key = mirror.upstream.as_str();
             let name = key.strip_prefix("Upstream/").unwrap_or(key);
-            let upstream = Arc::clone(&self.tables.upstreams.get(name)?.upstream);
-            (!upstream.missing).then_some(Mirror {
+            let state = self.tables.upstreams.get(name)?;
+            let upstream = Arc::clone(&state.upstream);
+            (!upstream.missing).then(|| Mirror {
                 upstream,
+                connector: self.connector(name, state, listener),
                 numerator: mirror.numerator,
                 denominator: mirror.denominator,
             })
@@ -326,25 +444,26 @@ impl<'a> Chains<'a> {
     }
 }
 
+/// What a TLS configuration is made of.
+type MadeOf = (Vec<ListenerCertificates>, Option<proto::ClientValidation>);
+
 /// TLS configurations in use, with what they were made of: one that would be the same is the same.
 #[derive(Debug, Default)]
 pub(super) struct TlsPorts {
     pub(super) tls: Tls,
-    ports: HashMap<u16, (Vec<ListenerCertificates>, Arc<rustls::ServerConfig>)>,
+    pub(super) connectors: Connectors,
+    ports: HashMap<u16, (MadeOf, Arc<rustls::ServerConfig>)>,
 }
 
 impl TlsPorts {
-    fn config(
-        &mut self,
-        port: u16,
-        made_of: Vec<ListenerCertificates>,
-    ) -> Result<Arc<rustls::ServerConfig>, String> {
+    fn config(&mut self, port: u16, made_of: MadeOf) -> Result<Arc<rustls::ServerConfig>, String> {
         if let Some((old, config)) = self.ports.get(&port)
-            && same(old, &made_of)
+            && same(&old.0, &made_of.0)
+            && old.1 == made_of.1
         {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(self.tls.server_config(&made_of)?);
+        let config = Arc::new(self.tls.server_config(&made_of.0, made_of.1.as_ref())?);
         self.ports.insert(port, (made_of, Arc::clone(&config)));
         Ok(config)
     }

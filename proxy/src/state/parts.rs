@@ -15,6 +15,9 @@ use crate::runtime::{HeaderEdit, PathEdit, Redirect, RequestFilter, Rewrite};
 pub(super) struct ListenerParts {
     pub(super) port: u16,
     pub(super) tls: bool,
+    /// For TLSRoutes; true: not ended here.
+    pub(super) passthrough: Option<bool>,
+    pub(super) client_validation: Option<proto::ClientValidation>,
     /// In lower case.
     pub(super) hostname: Box<str>,
     /// Keys.
@@ -22,6 +25,8 @@ pub(super) struct ListenerParts {
     /// Keys.
     pub(super) plugins: Vec<String>,
     pub(super) public_port: u16,
+    /// Key; empty for none.
+    pub(super) client_certificate: String,
 }
 
 /// A route.
@@ -76,7 +81,7 @@ impl ListenerParts {
     pub(super) fn read(from: proto::Listener) -> Result<Self, String> {
         let tls = match from.protocol() {
             proto::Protocol::Http => false,
-            proto::Protocol::Https => true,
+            proto::Protocol::Https | proto::Protocol::Tls => true,
             proto::Protocol::Unspecified => {
                 return Err(format!("protocol {} is unknown", from.protocol));
             }
@@ -84,9 +89,12 @@ impl ListenerParts {
         Ok(Self {
             port: port(from.port)?,
             tls,
+            passthrough: (from.protocol() == proto::Protocol::Tls).then_some(from.passthrough),
+            client_validation: from.client_validation,
             hostname: from.hostname.to_ascii_lowercase().into(),
             certificates: from.certificates,
             plugins: from.plugins,
+            client_certificate: from.client_certificate,
             public_port: if from.public_port == 0 {
                 port(from.port)?
             } else {

@@ -47,6 +47,8 @@ pub(super) struct UpstreamState {
     /// Keys.
     pub(super) plugins: Vec<String>,
     addresses: Addresses,
+    /// Whose certificate it must have.
+    pub(super) tls: Option<proto::UpstreamTls>,
     /// Whose endpoints they are, where that is not its own name.
     endpoints: Option<Box<str>>,
 }
@@ -127,6 +129,7 @@ impl Upstreams {
             upstream,
             plugins: from.plugins,
             addresses,
+            tls: from.tls,
             endpoints: endpoints.clone(),
         };
         let old = self.upstreams.insert(name.into(), state);

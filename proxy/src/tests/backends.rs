@@ -54,6 +54,7 @@ async fn a_route_without_a_backend_that_could_be_asked_is_the_gateways_fault() {
             request_filters: Vec::new(),
             response_filters: Vec::new(),
             chain: std::sync::Arc::new(Chain::default()),
+            connector: None,
             extras: None,
         };
         let mut missing = empty();

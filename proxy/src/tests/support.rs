@@ -70,6 +70,7 @@ pub(super) fn forward_to(metrics: &Arc<Metrics>, scheme: Scheme, endpoints: &[So
         request_filters: Vec::new(),
         response_filters: Vec::new(),
         chain: Arc::new(Chain::default()),
+        connector: None,
         extras: None,
     };
     let route: Arc<str> = "HTTPRoute/shop/echo".into();
@@ -186,6 +187,7 @@ impl Gateway {
                 Arc::new(Port {
                     number,
                     tls,
+                    sorting: None,
                     public_port: 80,
                     router,
                 }),

@@ -51,7 +51,7 @@ fn pick_of_many<'a>(
 
 /// Counts a request on an endpoint for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Active(Arc<Endpoint>);
+pub(crate) struct Active(Arc<Endpoint>);
 
 impl Active {
     pub(super) fn new(endpoint: &Arc<Endpoint>) -> Self {

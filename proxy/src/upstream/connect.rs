@@ -2,13 +2,18 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::pool::Home;
+use super::secure::Connector;
 use crate::body::RequestBody;
 use crate::metrics::Event;
 use crate::respond::Failure;
@@ -19,7 +24,7 @@ use crate::worker::{LocalExecutor, Worker};
 const MAX_HEADER_BYTES: usize = 64 << 10;
 const WINDOW: u32 = 1 << 20;
 
-async fn connect(worker: &Worker, address: SocketAddr) -> Result<TcpStream, Failure> {
+pub(super) async fn connect(worker: &Worker, address: SocketAddr) -> Result<TcpStream, Failure> {
     let connected = tokio::time::timeout(
         worker.settings.timeouts.connect_timeout,
         TcpStream::connect(address),
@@ -42,12 +47,51 @@ async fn connect(worker: &Worker, address: SocketAddr) -> Result<TcpStream, Fail
     Err(failure)
 }
 
+/// Encrypts a connection, and checks who is at its other end.
+pub(super) async fn encrypt(
+    worker: &Worker,
+    stream: TcpStream,
+    connector: &Connector,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let config = match &connector.config {
+        Ok(config) => Arc::clone(config),
+        Err(why) => return Err(Failure::Incomplete(Arc::clone(why))),
+    };
+    let handshake = TlsConnector::from(config).connect(connector.server_name.clone(), stream);
+    let timeout = worker.settings.timeouts.connect_timeout;
+    let failure = match tokio::time::timeout(timeout, handshake).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the TLS handshake with an upstream failed");
+            Failure::Connect
+        }
+        Err(_) => Failure::ConnectTimeout,
+    };
+    worker.metrics.event(Event::UpstreamConnectFailed);
+    worker.metrics.event(Event::UpstreamClosed);
+    Err(failure)
+}
+
 /// A connection for one request at a time.
 pub(super) async fn http1(
     worker: &Worker,
     address: SocketAddr,
+    connector: Option<&Connector>,
 ) -> Result<http1::SendRequest<RequestBody>, Failure> {
     let stream = connect(worker, address).await?;
+    match connector {
+        None => http1_over(worker, stream).await,
+        Some(connector) => {
+            let stream = Box::pin(encrypt(worker, stream, connector)).await?;
+            Box::pin(http1_over(worker, stream)).await
+        }
+    }
+}
+
+async fn http1_over(
+    worker: &Worker,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<http1::SendRequest<RequestBody>, Failure> {
     let handshake = http1::Builder::new()
         .max_header_size(MAX_HEADER_BYTES)
         .handshake(TokioIo::new(stream))
@@ -67,6 +111,7 @@ pub(super) async fn http2(
     worker: &Worker,
     home: &Rc<Home>,
     address: SocketAddr,
+    connector: Option<&Connector>,
 ) -> Result<http2::SendRequest<RequestBody>, Failure> {
     let timeout = worker.settings.timeouts.connect_timeout;
     // Whoever holds the lock is connecting; where that fails, those behind do not all try in turn.
@@ -77,6 +122,22 @@ pub(super) async fn http2(
         return Ok(sender.clone());
     }
     let stream = connect(worker, address).await?;
+    let sender = match connector {
+        None => http2_over(worker, stream).await?,
+        Some(connector) => {
+            let stream = Box::pin(encrypt(worker, stream, connector)).await?;
+            Box::pin(http2_over(worker, stream)).await?
+        }
+    };
+    *shared = Some(sender.clone());
+    Ok(sender)
+}
+
+async fn http2_over(
+    worker: &Worker,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+) -> Result<http2::SendRequest<RequestBody>, Failure> {
+    let timeout = worker.settings.timeouts.connect_timeout;
     let handshake = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW)
@@ -94,6 +155,5 @@ pub(super) async fn http2(
         let _ = connection.await;
         metrics.event(Event::UpstreamClosed);
     });
-    *shared = Some(sender.clone());
     Ok(sender)
 }

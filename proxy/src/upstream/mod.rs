@@ -5,14 +5,18 @@
 
 mod balance;
 mod connect;
+mod dial;
 mod pool;
 mod retry;
+mod secure;
 mod send;
 mod tunnel;
 mod waits;
 
+pub(crate) use dial::dial;
 pub(crate) use pool::{Lease, Pools};
 pub(crate) use retry::{Times, discard, persist};
+pub(crate) use secure::{Connector, Connectors, check as check_tls, roots};
 pub(crate) use send::{Forward, forward};
 pub(crate) use tunnel::open as open_tunnel;
 pub(crate) use waits::Waits;

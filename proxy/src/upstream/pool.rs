@@ -17,6 +17,8 @@ use crate::metrics::{Event, WorkerMetrics};
 #[derive(Debug)]
 pub(crate) struct Pools {
     homes: RefCell<HashMap<SocketAddr, Rc<Home>>>,
+    /// Those with TLS, by address and connector.
+    secure: RefCell<HashMap<(SocketAddr, u64), Rc<Home>>>,
     max_idle: usize,
     idle_timeout: u64,
     metrics: WorkerMetrics,
@@ -45,6 +47,7 @@ impl Pools {
     pub(crate) fn new(limits: &Limits, timeouts: &Timeouts, metrics: WorkerMetrics) -> Self {
         Self {
             homes: RefCell::default(),
+            secure: RefCell::default(),
             max_idle: limits.upstream_max_idle as usize,
             idle_timeout: u64::try_from(timeouts.upstream_idle_timeout.as_millis())
                 .unwrap_or(u64::MAX),
@@ -57,39 +60,58 @@ impl Pools {
             home.used.set(clock::millis());
             return Rc::clone(home);
         }
-        let home = Rc::new(Home {
+        let home = self.new_home();
+        self.homes.borrow_mut().insert(address, Rc::clone(&home));
+        home
+    }
+
+    /// The connections to an endpoint that were made by one connector.
+    pub(super) fn secure_home(&self, address: SocketAddr, connector: u64) -> Rc<Home> {
+        let mut homes = self.secure.borrow_mut();
+        let home = homes
+            .entry((address, connector))
+            .or_insert_with(|| self.new_home());
+        home.used.set(clock::millis());
+        Rc::clone(home)
+    }
+
+    fn new_home(&self) -> Rc<Home> {
+        Rc::new(Home {
             idle: RefCell::default(),
             shared: tokio::sync::Mutex::default(),
             used: Cell::new(clock::millis()),
             max_idle: self.max_idle,
             metrics: self.metrics.clone(),
-        });
-        self.homes.borrow_mut().insert(address, Rc::clone(&home));
-        home
+        })
     }
 
     /// Closes what has been idle for too long, and what the other side has closed.
     pub(crate) fn sweep(&self) {
         let oldest = clock::millis().saturating_sub(self.idle_timeout);
-        self.homes.borrow_mut().retain(|_, home| {
-            let mut idle = home.idle.borrow_mut();
-            let before = idle.len();
-            idle.retain(|idle| idle.since >= oldest && !idle.sender.is_closed());
-            for _ in idle.len()..before {
-                home.metrics.event(Event::PoolTaken);
-            }
-            // Every request that is under way holds its home.
-            let unused = Rc::strong_count(home) == 1 && home.used.get() < oldest;
-            let shared = home.shared.try_lock().map_or(true, |mut shared| {
-                shared.take_if(|sender| unused || sender.is_closed());
-                shared.is_some()
-            });
-            shared || !idle.is_empty() || Rc::strong_count(home) > 1
-        });
+        let in_use = |home: &Rc<Home>| home.sweep(oldest);
+        self.homes.borrow_mut().retain(|_, home| in_use(home));
+        self.secure.borrow_mut().retain(|_, home| in_use(home));
     }
 }
 
 impl Home {
+    /// Closes what is too old; whether anything is left.
+    fn sweep(self: &Rc<Self>, oldest: u64) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(|idle| idle.since >= oldest && !idle.sender.is_closed());
+        for _ in idle.len()..before {
+            self.metrics.event(Event::PoolTaken);
+        }
+        // Every request that is under way holds its home.
+        let unused = Rc::strong_count(self) == 1 && self.used.get() < oldest;
+        let shared = self.shared.try_lock().map_or(true, |mut shared| {
+            shared.take_if(|sender| unused || sender.is_closed());
+            shared.is_some()
+        });
+        shared || !idle.is_empty() || Rc::strong_count(self) > 1
+    }
+
     /// The connection that was used last.
     pub(super) async fn checkout(&self) -> Option<http1::SendRequest<RequestBody>> {
         loop {

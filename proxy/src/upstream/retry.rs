@@ -117,6 +117,7 @@ fn copy(of: &Forward, body: &Repeated, deadline: Option<Instant>) -> Forward {
         upgrade: None,
         trailers: of.trailers,
         deadline,
+        connector: of.connector.clone(),
     }
 }
 

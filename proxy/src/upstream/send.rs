@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::balance::{Active, pick};
 use super::connect;
 use super::pool::{Home, Lease};
+use super::secure::Connector;
 use super::waits::Waits;
 use crate::body::{Fault, Progress, RequestBody};
 use crate::metrics::Event;
@@ -40,6 +41,8 @@ pub(crate) struct Forward {
     pub(crate) trailers: bool,
     /// When the response must have begun, as the route says.
     pub(crate) deadline: Option<Instant>,
+    /// How to connect to an upstream that speaks TLS.
+    pub(crate) connector: Option<Arc<Connector>>,
 }
 
 /// Why one try came to nothing, and what is left of the request.
@@ -56,11 +59,17 @@ pub(crate) async fn forward(
     forward: Forward,
     record: &mut Record,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
-    let http2 = match upstream.scheme {
-        Scheme::Http1 => false,
-        Scheme::H2c => true,
-        // Nothing says yet whose certificate would be right.
-        Scheme::Https => {
+    let connector = forward.connector.clone();
+    let connector = connector.as_deref();
+    let http2 = match (upstream.scheme, connector) {
+        (Scheme::Http1, _) => false,
+        (Scheme::H2c, _) => true,
+        (Scheme::Https, Some(connector)) => match &connector.config {
+            Ok(_) => connector.http2,
+            Err(why) => return Err(Failure::Incomplete(Arc::clone(why))),
+        },
+        // Nothing says whose certificate would be right.
+        (Scheme::Https, None) => {
             return Err(Failure::Incomplete(Arc::from(
                 "the upstream speaks TLS, and there is no policy to check its certificate by",
             )));
@@ -87,9 +96,9 @@ pub(crate) async fn forward(
         record.endpoint = Some(endpoint.address);
         record.attempts = record.attempts.saturating_add(1);
         let sent = if http2 {
-            over_http2(worker, &endpoint, now, &wait).await
+            over_http2(worker, (&endpoint, connector), now, &wait).await
         } else {
-            over_http1(worker, &endpoint, now, &wait).await
+            over_http1(worker, (&endpoint, connector), now, &wait).await
         };
         let lost = match sent {
             Ok(done) => return Ok(done),
@@ -180,6 +189,7 @@ impl Wait {
 
 /// Gives a request the form that the upstream's protocol wants.
 fn prepare(forward: Forward, http2: bool) -> Result<Request<RequestBody>, Failure> {
+    let encrypted = forward.connector.is_some();
     let Forward {
         mut head,
         body,
@@ -194,7 +204,11 @@ fn prepare(forward: Forward, http2: bool) -> Result<Request<RequestBody>, Failur
             .remove(HOST)
             .ok_or(Failure::BadRequest("the Host is missing"))?;
         let mut uri = std::mem::take(&mut head.uri).into_parts();
-        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.scheme = Some(if encrypted {
+            http::uri::Scheme::HTTPS
+        } else {
+            http::uri::Scheme::HTTP
+        });
         uri.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
         head.uri = Uri::from_parts(uri)
             .map_err(|_| Failure::BadRequest("the request target is not valid"))?;
@@ -225,12 +239,12 @@ fn prepare(forward: Forward, http2: bool) -> Result<Request<RequestBody>, Failur
 
 async fn over_http1(
     worker: &Worker,
-    endpoint: &Arc<Endpoint>,
+    (endpoint, connector): (&Arc<Endpoint>, Option<&Connector>),
     request: Request<RequestBody>,
     wait: &Wait,
 ) -> Result<(Response<Incoming>, Lease), Lost> {
     let active = Active::new(endpoint);
-    let home = worker.pools.home(endpoint.address);
+    let home = home(worker, endpoint, connector);
     let mut request = request;
     if let Some(mut sender) = home.checkout().await {
         let copy = repeatable(&request);
@@ -251,12 +265,20 @@ async fn over_http1(
         };
         worker.metrics.event(Event::Retried);
     }
-    let mut sender = match connect::http1(worker, endpoint.address).await {
+    let mut sender = match connect::http1(worker, endpoint.address, connector).await {
         Ok(sender) => sender,
         Err(failure) => return Err(not_sent(failure, request)),
     };
     let response = send(&worker.waits, &mut sender, request, wait).await?;
     Ok(finish(response, sender, home, active))
+}
+
+/// The connections that may carry a request to an endpoint.
+fn home(worker: &Worker, endpoint: &Endpoint, connector: Option<&Connector>) -> Rc<Home> {
+    match connector {
+        None => worker.pools.home(endpoint.address),
+        Some(connector) => worker.pools.secure_home(endpoint.address, connector.id),
+    }
 }
 
 /// A request that no endpoint has seen.
@@ -333,13 +355,13 @@ fn finish(
 
 async fn over_http2(
     worker: &Worker,
-    endpoint: &Arc<Endpoint>,
+    (endpoint, connector): (&Arc<Endpoint>, Option<&Connector>),
     request: Request<RequestBody>,
     wait: &Wait,
 ) -> Result<(Response<Incoming>, Lease), Lost> {
     let active = Active::new(endpoint);
-    let home = worker.pools.home(endpoint.address);
-    let mut sender = match connect::http2(worker, &home, endpoint.address).await {
+    let home = home(worker, endpoint, connector);
+    let mut sender = match connect::http2(worker, &home, endpoint.address, connector).await {
         Ok(sender) => sender,
         Err(failure) => return Err(not_sent(failure, request)),
     };

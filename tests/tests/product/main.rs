@@ -8,6 +8,7 @@
 )]
 
 mod absence;
+mod client_certs;
 mod drain;
 mod extras;
 mod failure;
@@ -34,4 +35,6 @@ mod routing;
 mod slow;
 mod streaming;
 mod tls;
+mod tls_routes;
 mod upgrade;
+mod upstream_tls;

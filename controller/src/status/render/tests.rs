@@ -222,6 +222,8 @@ fn what_is_no_longer_said_is_taken_back() {
             supported_kinds: vec!["HTTPRoute"],
             conditions: vec![accepted()],
         }],
+        attached_sets: 1,
+        addresses: Vec::new(),
     };
     let with = rendered(gateway(), &Progress::default(), &addresses).status;
     assert_eq!(
@@ -252,6 +254,31 @@ fn what_is_no_longer_said_is_taken_back() {
         merged(Kind::Gateway, &without, &older, OURS, at(9))["unsaid"],
         Value::Null
     );
+}
+
+#[test]
+fn a_gateway_is_programmed_when_it_has_the_addresses_that_it_asks_for() {
+    let gateway = StatusBody::Gateway {
+        conditions: vec![
+            accepted(),
+            Condition {
+                kind: "Programmed",
+                ..accepted()
+            },
+        ],
+        listeners: Vec::new(),
+        attached_sets: 0,
+        addresses: vec!["192.0.2.1".into()],
+    };
+    let with = |address: &str| {
+        let addresses = [Address::Ip(address.into())];
+        rendered(gateway.clone(), &Progress::default(), &addresses).status
+    };
+    assert_eq!(with("192.0.2.1")["conditions"][1]["status"], "True");
+    let without = with("192.0.2.2");
+    assert_eq!(without["conditions"][0]["status"], "True");
+    assert_eq!(without["conditions"][1]["status"], "False");
+    assert_eq!(without["conditions"][1]["reason"], "AddressNotUsable");
 }
 
 #[test]
