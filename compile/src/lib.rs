@@ -37,6 +37,7 @@ mod secrets;
 mod selectors;
 mod services;
 mod values;
+mod view;
 
 pub use compiler::Compiler;
 pub use kind::{Kind, ObjectRef};

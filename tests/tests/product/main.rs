@@ -8,6 +8,7 @@
 )]
 
 mod absence;
+mod admin;
 mod drain;
 mod failure;
 mod forwarded;
