@@ -35,6 +35,7 @@ test-product: setup ## the product as a process: Rust suite and black-box cases
 	export POSTERN
 	$(CARGO) test --workspace --test hub --test cli --test backends --test product
 	tests/cases/run.sh
+	tests/admin/run.sh
 
 .PHONY: test-cluster
 test-cluster: setup ## installed with Helm into a real one-node Kubernetes (as root)

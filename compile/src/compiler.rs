@@ -66,6 +66,26 @@ impl Compiler {
         }
     }
 
+    pub(crate) const fn inputs(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    pub(crate) const fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    pub(crate) const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(crate) const fn dirty(&self) -> &Dirty {
+        &self.dirty
+    }
+
+    pub(crate) fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
     /// What it was told about where it runs.
     #[must_use]
     pub const fn settings(&self) -> &Settings {

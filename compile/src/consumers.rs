@@ -61,6 +61,20 @@ impl Claims {
         touched
     }
 
+    /// Who has a value to itself in a namespace.
+    pub(crate) fn holder(&self, namespace: &str, field: &str, value: &str) -> Option<&ObjectRef> {
+        let field = ["username", "customId", "id"]
+            .into_iter()
+            .find(|known| *known == field)?;
+        let claim = Claim {
+            namespace: namespace.into(),
+            field,
+            value: value.to_owned(),
+        };
+        let (_, holder) = self.holders.get(&claim)?.first()?;
+        Some(holder)
+    }
+
     /// What a Consumer claims and an older one has.
     fn lost(&self, consumer: &ObjectRef) -> impl Iterator<Item = (&Claim, &ObjectRef)> {
         let claims = self
@@ -103,7 +117,8 @@ fn username(object: &Object, spec: &ConsumerSpec) -> String {
         .unwrap_or_else(|| object.reference.name.to_string())
 }
 
-fn id(object: &Object, spec: &ConsumerSpec) -> String {
+/// The id that the upstream is told.
+pub(crate) fn id(object: &Object, spec: &ConsumerSpec) -> String {
     match &spec.id {
         // The standard form, so that equal ids are equal texts.
         Some(id) => uuid::Uuid::parse_str(id).map_or_else(|_| id.clone(), |id| id.to_string()),

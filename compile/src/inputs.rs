@@ -15,7 +15,7 @@ use crate::secrets::SecretBody;
 use crate::services::ServiceBody;
 use crate::{Kind, Object, ObjectRef, credentials, listeners, trust};
 
-type Table = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Object>>;
+pub(crate) type Table = BTreeMap<Arc<str>, BTreeMap<Arc<str>, Object>>;
 
 /// Namespace and name.
 pub(crate) type ServiceName = (Arc<str>, Arc<str>);
@@ -83,6 +83,10 @@ impl Inputs {
             .into_iter()
             .flat_map(BTreeMap::values)
             .flat_map(BTreeMap::values)
+    }
+
+    pub(crate) fn table(&self, kind: Kind) -> Option<&Table> {
+        self.tables.get(&kind)
     }
 
     /// The namespaces that hold objects of a kind.

@@ -161,6 +161,12 @@ impl Keys {
         (first != credential).then_some(first)
     }
 
+    /// The Credential of a namespace that has a key.
+    pub(crate) fn holder(&self, namespace: &str, key: &Unique) -> Option<&ObjectRef> {
+        let (_, first) = self.holders.get(key)?.get(namespace)?.first()?;
+        Some(first)
+    }
+
     /// How many Credentials of a Consumer have their key.
     pub(crate) fn count(&self, consumer: &ObjectRef) -> usize {
         let credentials = self.by_consumer.get(consumer).into_iter().flatten();

@@ -46,6 +46,7 @@ mod services;
 mod tls_routes;
 mod trust;
 mod values;
+mod view;
 
 pub use compiler::Compiler;
 pub use kind::{Kind, ObjectRef};

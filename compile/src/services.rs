@@ -56,6 +56,16 @@ impl ServiceBody {
         }
     }
 
+    /// What is kept, in the API's own words.
+    pub(crate) fn view(&self) -> serde_json::Value {
+        let ports: Vec<_> = self
+            .ports
+            .iter()
+            .map(|port| serde_json::json!({"name": port.name, "port": port.number, "appProtocol": port.app_protocol}))
+            .collect();
+        serde_json::json!({"externalName": self.external_name, "ports": ports})
+    }
+
     fn target(&self, port: PortRef<'_>) -> Option<(u16, Target)> {
         let found = self.ports.iter().find(|own| match port {
             PortRef::Number(number) => own.number == number,

@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compile::{Compiler, Diagnostic, GatewayService, Kind, ObjectRef, Update, WantedSecret};
+use compile::{Diagnostic, GatewayService, Kind, ObjectRef, Update, WantedSecret};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::held::Held;
 use crate::metrics::Metrics;
 use crate::publish::Hub;
 use crate::status;
@@ -39,7 +40,7 @@ pub(crate) struct Outputs {
 
 /// See the module.
 pub(crate) struct Engine {
-    compiler: Compiler,
+    held: Held,
     waiting: HashSet<Source>,
     /// Secrets whose data were asked for. What the watch tells meanwhile is newer than the answer.
     fetching: HashSet<ObjectRef>,
@@ -48,10 +49,10 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Will compile for the first time when all of `sources` are synced.
-    pub(crate) fn new(compiler: Compiler, sources: Vec<Source>, outputs: Outputs) -> Self {
+    pub(crate) fn new(held: Held, sources: Vec<Source>, outputs: Outputs) -> Self {
         let waiting = sources.into_iter().collect();
         Self {
-            compiler,
+            held,
             waiting,
             fetching: HashSet::new(),
             outputs,
@@ -108,20 +109,21 @@ impl Engine {
                     self.fetching.remove(&reference);
                     let needed = object.is_credential_secret()
                         || self
-                            .compiler
+                            .held
+                            .read()
                             .needs_secret(&reference.namespace, &reference.name);
                     if !needed {
                         object.drop_secret_data();
                     }
                 }
-                self.compiler.apply(*object)
+                self.held.write().apply(*object)
             }
             Input::Fetched(object) => {
-                self.fetching.remove(object.reference()) && self.compiler.apply(*object)
+                self.fetching.remove(object.reference()) && self.held.write().apply(*object)
             }
             Input::Delete(reference) => {
                 self.fetching.remove(&reference);
-                self.compiler.delete(&reference)
+                self.held.write().delete(&reference)
             }
             Input::Synced(source) => {
                 self.waiting.remove(&source);
@@ -131,7 +133,7 @@ impl Engine {
     }
 
     /// Lets the watches of Secrets begin when everything else is known.
-    fn start_secrets(&mut self) {
+    fn start_secrets(&self) {
         if *self.outputs.secrets_may_start.borrow()
             || self
                 .waiting
@@ -142,7 +144,7 @@ impl Engine {
         }
         // Resolves references, so that it is known which Secrets are needed. Nobody acts on statuses before the first
         // compilation of everything, which brings newer ones.
-        let early = self.compiler.update();
+        let early = self.held.write().update();
         self.outputs
             .statuses
             .put(early.statuses, early.dropped_statuses);
@@ -151,17 +153,18 @@ impl Engine {
 
     fn compile(&mut self) {
         let began = Instant::now();
-        let update = self.compiler.update();
+        let update = self.held.write().update();
         let first = !*self.outputs.synced.borrow();
         // Proxies first: everything else may take its time.
         if first {
             self.outputs
                 .hub
-                .publish(&snapshot::Set::default().diff(self.compiler.snapshot()));
+                .publish(&snapshot::Set::default().diff(self.held.read().snapshot()));
         } else {
             self.outputs.hub.publish(&update.diff);
         }
         self.outputs.metrics.compiled(began.elapsed());
+        self.held.compiled();
         let Update {
             statuses,
             dropped_statuses,
@@ -179,7 +182,7 @@ impl Engine {
         }
         if first {
             tracing::info!(
-                resources = self.compiler.snapshot().len(),
+                resources = self.held.read().snapshot().len(),
                 took = ?began.elapsed(), "everything is read and compiled"
             );
             self.outputs.synced.send_replace(true);
@@ -188,7 +191,7 @@ impl Engine {
     }
 
     fn fetch_missing(&mut self) {
-        for secret in self.compiler.missing_secret_data() {
+        for secret in self.held.read().missing_secret_data() {
             if self.fetching.insert(secret.clone()) {
                 (self.outputs.fetch)(secret);
             }

@@ -4,11 +4,13 @@
 //! -> acknowledgements -> `status`. What only one replica may do (`status`, `secrets`, `services`, `events`) waits for
 //! the `lease`.
 
+pub mod api;
 mod authority;
 mod backoff;
 mod engine;
 mod events;
 pub mod files;
+mod held;
 mod http;
 mod lease;
 mod metrics;

@@ -198,6 +198,9 @@ pub struct Options {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub status_writes_per_second: u32,
+
+    #[command(flatten)]
+    pub admin: crate::api::ClusterOptions,
 }
 
 const fn any(port: u16) -> SocketAddr {

@@ -130,6 +130,28 @@ pub const OWN: &[Rule] = &[
     ),
 ];
 
+/// With the Admin API, in the whole cluster: whether callers may do to objects what they call for.
+pub const ADMIN_CLUSTER: &[Rule] = &[rule(
+    &["authorization.k8s.io"],
+    &["subjectaccessreviews"],
+    &["create"],
+)];
+
+/// With the Admin API, in every namespace that is watched: what callers may have written. Secrets are under [`NAMESPACED`].
+pub const ADMIN_NAMESPACED: &[Rule] = &[rule(
+    &["postern.dev"],
+    &["consumers", "credentials", "authplugins"],
+    &["create", "update", "delete"],
+)];
+
+/// With the Admin API and a Secret for its TLS, in the controller's own namespace.
+pub const ADMIN_OWN: &[Rule] = &[Rule {
+    api_groups: &[""],
+    resources: &["secrets"],
+    resource_names: &["postern-admin-tls"],
+    verbs: &["get"],
+}];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +176,15 @@ mod tests {
 
     #[test]
     fn nothing_is_granted_with_a_wildcard() {
-        for rule in CLUSTER.iter().chain(NAMESPACED).chain(OWN) {
+        let all = [
+            CLUSTER,
+            NAMESPACED,
+            OWN,
+            ADMIN_CLUSTER,
+            ADMIN_NAMESPACED,
+            ADMIN_OWN,
+        ];
+        for rule in all.into_iter().flatten() {
             for word in rule
                 .api_groups
                 .iter()

@@ -6,22 +6,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use compile::{Compiler, Settings};
+use compile::Settings;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authority::{self, Keeper, Lifetimes};
 use crate::engine::{Engine, Outputs};
+use crate::held::Held;
 use crate::http::{self, Readiness};
 use crate::lease::{self, Elector, Leadership};
 use crate::metrics::Metrics;
 use crate::publish::{self, Hub, Limits, TokenReviews};
 use crate::status::{Addresses, Inbox, Seen, Writer};
 use crate::watch::{Watches, fetch, sources};
-use crate::{Options, events, reports, secrets, services};
+use crate::{Options, api, events, reports, secrets, services};
 
 /// Inputs that may wait for the engine before watches wait.
 const INPUTS: usize = 4096;
@@ -60,6 +62,9 @@ pub enum Error {
     /// TLS cannot be set up.
     #[error("cannot set up TLS for proxies: {0}")]
     Tls(#[from] rustls::Error),
+    /// The Admin API cannot be served.
+    #[error(transparent)]
+    Admin(#[from] api::Error),
     /// The engine's thread cannot be started, or is gone.
     #[error("the engine {0}")]
     Engine(String),
@@ -132,7 +137,9 @@ impl Plane {
         let (namespace, pod) = (&self.namespace, &self.pod);
         tracing::info!(namespace, pod, "the control plane starts");
         let status_listener = http::bind(self.options.status_address).await?;
+        let admin_listener = api::open_in_cluster(&self.options.admin).await?;
         let keeper = self.keeper();
+        let admin_tls = keeper.tls()?;
         let server = self.server(keeper.tls()?).await?;
         let (elector, leadership) = Elector::new(
             self.client.clone(),
@@ -155,7 +162,9 @@ impl Plane {
         // The lease is let go last: until then this replica may still write.
         let ending = CancellationToken::new();
         let electing = tokio::spawn(elector.run(ending.clone()));
-        let engine_gone = self.start(synced, &leadership)?;
+        let held = Held::new(self.settings());
+        self.start_admin(admin_listener, admin_tls, &held)?;
+        let engine_gone = self.start(held, synced, &leadership)?;
         let mut serving = tokio::spawn(server.run());
 
         let outcome = tokio::select! {
@@ -213,6 +222,7 @@ impl Plane {
     /// Starts watches, engine, and everything that follows from its results. The token is cancelled when the engine ends.
     fn start(
         &self,
+        held: Held,
         synced: watch::Sender<bool>,
         leadership: &Leadership,
     ) -> Result<CancellationToken, Error> {
@@ -288,8 +298,35 @@ impl Plane {
             metrics: Arc::clone(&self.metrics),
             fetch: self.fetcher(inputs),
         };
-        let engine = Engine::new(Compiler::new(self.settings()), sources, outputs);
+        let engine = Engine::new(held, sources, outputs);
         spawn_engine(engine, received, shutdown.clone())
+    }
+
+    /// Serves the Admin API, with the control plane's own certificate or one of the user's.
+    fn start_admin(
+        &self,
+        listener: Option<TcpListener>,
+        own: Arc<rustls::ServerConfig>,
+        held: &Held,
+    ) -> Result<(), Error> {
+        let Some(listener) = listener else {
+            return Ok(());
+        };
+        let options = &self.options.admin;
+        let secret = options.admin_tls_secret.as_deref();
+        let tls = match secret {
+            None => api::http1(&own),
+            Some(name) => {
+                let (tls, keeping) = api::of_secret(&self.client, &self.namespace, name)?;
+                self.tasks.spawn(keeping.run(self.shutdown.clone()));
+                tls
+            }
+        };
+        let names = self.options.server_names(&self.namespace);
+        let api = api::Api::of_cluster(options, held.clone(), self.client.clone(), names);
+        self.tasks
+            .spawn(api::serve(listener, Some(tls), api, self.shutdown.clone()));
+        Ok(())
     }
 
     /// Tells other replicas of this one's proxies, and hears of theirs.

@@ -66,6 +66,8 @@ pub(crate) struct Run {
     #[arg(long, short, env = "POSTERN_MANIFESTS", value_name = "DIR", num_args = 1.., value_delimiter = ',', required = true)]
     pub(crate) manifests: Vec<PathBuf>,
     #[command(flatten)]
+    pub(crate) admin: controller::api::RunOptions,
+    #[command(flatten)]
     pub(crate) proxy: proxy::Options,
 }
 

@@ -37,6 +37,7 @@ pub(crate) async fn run(options: Run) -> Result<(), Error> {
     let shutdown = shutdown::on_signal().map_err(Error::Signals)?;
     let Run {
         manifests,
+        admin,
         mut proxy,
     } = options;
     let state_dir = match proxy.state_dir.take() {
@@ -68,7 +69,11 @@ pub(crate) async fn run(options: Run) -> Result<(), Error> {
         shutdown.clone(),
     );
     let files = files::run(
-        files::Options { inputs, state_dir },
+        files::Options {
+            inputs,
+            state_dir,
+            admin,
+        },
         changes,
         receive_acks,
         |in_force| start.programmed(in_force, status),

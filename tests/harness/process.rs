@@ -173,6 +173,10 @@ impl Postern {
     pub fn spawn(folder: &Path, state: Arc<TempDir>, flags: &[String]) -> Self {
         let mut command = Command::new(binary());
         command.args(["run", "--manifests"]).arg(folder);
+        // Tests run side by side.
+        if !flags.iter().any(|flag| flag.starts_with("--admin-address")) {
+            command.arg("--admin-address=off");
+        }
         Self::start(command, state, flags)
     }
 

@@ -7,22 +7,27 @@ use std::time::{Duration, Instant};
 
 use compile::{Compiler, Level, Object, ObjectRef, Update, WantedSecret};
 use jiff::Timestamp;
+use parking_lot::RwLock;
+use snapshot::proto::Refusal;
 use snapshot::{Change, Diff};
 
 use super::collection::Collection;
 use super::document;
 use super::finding::Finding;
 use super::locate::{Lines, join};
-use super::scan::{FileKey, Scanner};
+use super::places::Places;
+use super::scan::{FileKey, Input, Scanner};
+use super::started::InForce;
 use super::state::{State, StateError};
+use crate::held::Held;
 
 /// Everything between the files and the channel to the proxy. Blocking: it reads and writes files.
 #[derive(Debug)]
 pub(super) struct Engine {
     scanner: Scanner,
-    collection: Collection,
+    collection: Arc<RwLock<Collection>>,
     state: State,
-    compiler: Compiler,
+    held: Held,
     /// Generated Secrets, by the object that owns them.
     generated: HashMap<ObjectRef, ObjectRef>,
     /// What was said already.
@@ -49,14 +54,27 @@ impl Engine {
     pub(super) fn new(scanner: Scanner, state: State, settings: compile::Settings) -> Self {
         Self {
             scanner,
-            collection: Collection::default(),
+            collection: Arc::default(),
             state,
-            compiler: Compiler::new(settings),
+            held: Held::new(settings),
             generated: HashMap::new(),
             said: BTreeSet::new(),
             manifests: None,
             started: Timestamp::now().as_second(),
             count: 0,
+        }
+    }
+
+    /// The objects, for others to read.
+    pub(super) fn held(&self) -> Held {
+        self.held.clone()
+    }
+
+    /// Where the objects stand, for others to ask.
+    pub(super) fn places(&self, inputs: &[Input]) -> Places {
+        Places {
+            collection: Arc::clone(&self.collection),
+            inputs: inputs.into(),
         }
     }
 
@@ -67,9 +85,10 @@ impl Engine {
             linked: scan.linked.clone(),
             ..Refresh::default()
         };
-        let changes = self
-            .collection
-            .take(scan, &self.scanner, &mut self.state, Instant::now());
+        let changes =
+            self.collection
+                .write()
+                .take(scan, &self.scanner, &mut self.state, Instant::now());
         refresh.again = changes.again;
         for key in &changes.reread {
             self.scanner.forget(key);
@@ -80,14 +99,14 @@ impl Engine {
         }
         let update = self.compile(changes.apply, &changes.delete, &mut refresh.trouble);
         if self.count == 0 {
-            let there = self.collection.state_keys();
+            let there = self.collection.read().state_keys();
             self.state
                 .sweep(|key| there.contains(key), Timestamp::now());
         }
         self.state.gone(&changes.delete, Timestamp::now());
         keep_trouble(&mut refresh.trouble, self.state.save());
         self.report(&update);
-        let manifests: Arc<str> = self.collection.digest(&self.scanner).into();
+        let manifests: Arc<str> = self.collection.read().digest(&self.scanner).into();
         let same = self.manifests.as_ref() == Some(&manifests);
         if same && update.diff.is_empty() && self.count > 0 {
             return refresh;
@@ -110,29 +129,31 @@ impl Engine {
         delete: &[ObjectRef],
         trouble: &mut Option<StateError>,
     ) -> Update {
+        let held = self.held.clone();
+        let mut compiler = held.write();
         for reference in delete {
-            self.compiler.delete(reference);
+            compiler.delete(reference);
             if let Some(secret) = self.generated.remove(reference) {
                 keep_trouble(trouble, self.state.forget_secret(&secret));
-                if !self.collection.holds(&secret) {
-                    self.compiler.delete(&secret);
+                if !self.collection.read().holds(&secret) {
+                    compiler.delete(&secret);
                 }
             }
         }
         for object in apply {
-            self.compiler.apply(object);
+            compiler.apply(object);
         }
-        let mut update = self.compiler.update();
+        let mut update = compiler.update();
         let wanted = std::mem::take(&mut update.wanted_secrets);
         let mut fed = false;
         for wanted in &wanted {
-            match self.generate(wanted) {
+            match self.generate(&mut compiler, wanted) {
                 Ok(applied) => fed |= applied,
                 Err(error) => keep_trouble(trouble, Err(error)),
             }
         }
         if fed {
-            let mut after = self.compiler.update();
+            let mut after = compiler.update();
             after.diff = merged(std::mem::take(&mut update.diff), after.diff);
             let mut statuses = std::mem::take(&mut update.statuses);
             statuses.append(&mut after.statuses);
@@ -142,7 +163,11 @@ impl Engine {
         update
     }
 
-    fn generate(&mut self, wanted: &WantedSecret) -> Result<bool, StateError> {
+    fn generate(
+        &mut self,
+        compiler: &mut Compiler,
+        wanted: &WantedSecret,
+    ) -> Result<bool, StateError> {
         let seen = self.state.first_seen(&wanted.owner, Timestamp::now());
         let secret = self.state.generated(wanted, seen)?;
         let Ok(object) = Object::from_json(secret) else {
@@ -155,7 +180,7 @@ impl Engine {
             "the generated secret is in this file"
         );
         self.generated.insert(wanted.owner.clone(), reference);
-        Ok(self.compiler.apply(object))
+        Ok(compiler.apply(object))
     }
 
     /// Says what is new about the files and the objects in them.
@@ -180,24 +205,25 @@ impl Engine {
 
     /// All findings in force.
     pub(super) fn findings(&self, update: &Update) -> Vec<Finding> {
-        let mut all = self.collection.findings(&self.scanner);
-        all.extend(located(&self.scanner, &self.collection, update));
+        let collection = self.collection.read();
+        let mut all = collection.findings(&self.scanner);
+        all.extend(located(&self.scanner, &collection, update));
         all
     }
 
     /// What the proxy has been given.
-    pub(super) fn snapshot(&self) -> &snapshot::Set {
-        self.compiler.snapshot()
+    pub(super) fn in_force(&self, refusals: &[Refusal]) -> InForce {
+        InForce::of(self.held.read().snapshot(), refusals, self.counts())
     }
 
     /// How many objects are in force, and how many errors there are in the files.
-    pub(super) fn counts(&self) -> (usize, usize) {
+    fn counts(&self) -> (usize, usize) {
         let errors = self
             .said
             .iter()
             .filter(|finding| finding.level == Level::Error)
             .count();
-        (self.collection.len(), errors)
+        (self.collection.read().len(), errors)
     }
 }
 

@@ -11,6 +11,7 @@ mod engine;
 mod finding;
 mod locate;
 mod manifest;
+mod places;
 mod reader;
 mod scan;
 mod started;
@@ -22,17 +23,23 @@ mod watch;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use snapshot::Change;
 use snapshot::proto::{Ack, Refusal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api;
 
 pub use check::{Verdict, check};
 pub use finding::Finding;
 pub use scan::Input;
 pub use started::{Example, InForce, ListenerInForce};
 pub use state::StateError;
+
+pub(crate) use places::Places;
 
 use engine::Engine;
 use scan::Scanner;
@@ -46,6 +53,8 @@ pub struct Options {
     pub inputs: Vec<Input>,
     /// Where first sights and generated secrets are kept.
     pub state_dir: PathBuf,
+    /// The Admin API.
+    pub admin: api::RunOptions,
 }
 
 /// Why files cannot be served at all.
@@ -60,6 +69,9 @@ pub enum Error {
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The Admin API cannot be served.
+    #[error(transparent)]
+    Admin(#[from] api::Error),
     /// The thread that reads the files ended.
     #[error("reading the manifests failed: {0}")]
     Reader(tokio::task::JoinError),
@@ -90,19 +102,23 @@ pub async fn run(
     mut programmed: impl FnMut(&InForce),
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let Options { inputs, state_dir } = options;
-    for input in &inputs {
-        if let Input::Path(path) = input {
-            std::fs::metadata(path).map_err(|source| Error::Input {
-                path: path.clone(),
-                source,
-            })?;
-        }
-    }
+    let Options {
+        inputs,
+        state_dir,
+        admin,
+    } = options;
+    check_inputs(&inputs)?;
+    let admin_listener = api::open(&admin).await?;
     let state = State::open(&state_dir)?;
     // Watching begins before the first look, so that nothing falls in between.
     let mut watch = Watch::start(&inputs);
-    let mut engine = Engine::new(Scanner::new(inputs), state, settings());
+    let mut engine = Engine::new(Scanner::new(inputs.clone()), state, settings());
+    let look = Arc::new(Notify::new());
+    let serving = TaskTracker::new();
+    if let Some(listener) = admin_listener {
+        let api = admin_api(&admin, &inputs, &engine, Arc::clone(&look));
+        serving.spawn(api::serve(listener, None, api, shutdown.clone()));
+    }
     let (mut first, mut thorough) = (true, true);
     let mut refusals = Vec::new();
     loop {
@@ -140,7 +156,7 @@ pub async fn run(
             let Some(ack) = ack else { return Ok(()) };
             say_refusals(&refusals, &ack.refusals);
             refusals = ack.refusals;
-            let in_force = InForce::of(engine.snapshot(), &refusals, engine.counts());
+            let in_force = engine.in_force(&refusals);
             tracing::info!(
                 version = &*version,
                 objects = in_force.objects,
@@ -151,11 +167,44 @@ pub async fn run(
             );
             programmed(&in_force);
         }
+        // Who waits for a change may rely on the proxy's having it.
+        engine.held().compiled();
         thorough = tokio::select! {
             thorough = watch.changed(refresh.again) => thorough,
-            () = shutdown.cancelled() => return Ok(()),
+            () = look.notified() => false,
+            () = shutdown.cancelled() => {
+                serving.close();
+                serving.wait().await;
+                return Ok(());
+            }
         };
     }
+}
+
+fn check_inputs(inputs: &[Input]) -> Result<(), Error> {
+    for input in inputs {
+        if let Input::Path(path) = input {
+            std::fs::metadata(path).map_err(|source| Error::Input {
+                path: path.clone(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The Admin API over the engine's objects; it writes into the first folder.
+fn admin_api(
+    options: &api::RunOptions,
+    inputs: &[Input],
+    engine: &Engine,
+    look: Arc<Notify>,
+) -> api::Api {
+    let folder = inputs.iter().find_map(|input| match input {
+        Input::Path(path) if path.is_dir() => Some(path.clone()),
+        _ => None,
+    });
+    api::Api::of_files(options, engine.held(), folder, engine.places(inputs), look)
 }
 
 /// What the proxy could not take, once.

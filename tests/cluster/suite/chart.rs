@@ -106,6 +106,39 @@ async fn its_roles_are_what_the_code_uses() {
 }
 
 #[tokio::test]
+async fn the_admin_api_is_off_and_brings_its_rights_along() {
+    let off = render("").await;
+    let ports = |objects: &[Value]| {
+        let service = find(objects, "Service", "postern-controller");
+        service["spec"]["ports"].as_array().map(Vec::len)
+    };
+    assert_eq!(ports(&off), Some(1));
+    let on = render("--set adminApi.enabled=true --set adminApi.tlsSecret=postern-admin-tls").await;
+    assert_eq!(ports(&on), Some(2));
+    for (kind, name, rules, more) in [
+        (
+            "ClusterRole",
+            "postern-controller",
+            rbac::CLUSTER,
+            rbac::ADMIN_CLUSTER,
+        ),
+        (
+            "ClusterRole",
+            "postern-controller-watched",
+            rbac::NAMESPACED,
+            rbac::ADMIN_NAMESPACED,
+        ),
+        ("Role", "postern-controller", rbac::OWN, rbac::ADMIN_OWN),
+    ] {
+        assert_eq!(
+            rendered_rules(find(&on, kind, name)),
+            named_rules(&[rules, more].concat()),
+            "{kind} {name}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn with_namespaces_to_watch_nothing_else_may_be_read() {
     let objects = render("--set controller.watchNamespaces={shop,blog}").await;
     let bindings = |kind: &str| -> BTreeSet<_> {
@@ -200,7 +233,8 @@ async fn classes_and_budgets_follow_the_values() {
 async fn every_variable_it_sets_is_a_flag_of_the_program() {
     let program = std::env::var("POSTERN").expect("suite.sh sets POSTERN");
     let everything = "--set proxy.workers=2 --set proxy.trustedProxies={10.0.0.0/8} --set controller.watchNamespaces={shop} \
-                      --set controller.gatewayService.annotations.a=b";
+                      --set controller.gatewayService.annotations.a=b --set adminApi.enabled=true \
+                      --set adminApi.hosts={admin.test} --set adminApi.tlsSecret=tls";
     let objects = render(everything).await;
     for command in ["controller", "proxy"] {
         let help = run(&program, &format!("{command} --help"), "").await;

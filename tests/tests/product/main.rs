@@ -8,6 +8,7 @@
 )]
 
 mod absence;
+mod admin;
 mod client_certs;
 mod drain;
 mod extras;
