@@ -8,6 +8,7 @@
 )]
 
 mod absence;
+mod auth0;
 mod drain;
 mod failure;
 mod forwarded;
@@ -19,6 +20,7 @@ mod ingress;
 mod jwt;
 mod key_auth;
 mod key_body;
+mod key_sets;
 mod logs;
 mod methods;
 mod metrics;
