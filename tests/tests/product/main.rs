@@ -9,6 +9,7 @@
 
 mod absence;
 mod admin;
+mod auth0;
 mod client_certs;
 mod drain;
 mod extras;
@@ -23,6 +24,7 @@ mod ingress;
 mod jwt;
 mod key_auth;
 mod key_body;
+mod key_sets;
 mod logs;
 mod methods;
 mod metrics;

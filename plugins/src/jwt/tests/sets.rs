@@ -177,3 +177,40 @@ async fn a_token_has_no_say_in_how_it_is_verified() {
     let wrong = "403 Invalid algorithm (wrong_algorithm)";
     assert_eq!(verdict(&directory, "{}", &confused).await, wrong);
 }
+
+#[tokio::test]
+async fn signatures_of_nothing_and_encrypted_tokens_are_refused() {
+    let signer = Signer::p256("a");
+    let idp = Issuer::start(&set_of(&[&signer])).await;
+    let directory = published(idp.keys(eager()));
+    let (header, payload) = (
+        json!({"alg": "ES256", "kid": "a"}),
+        json!({"iss": "https://idp.test"}),
+    );
+    let order = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+    let order: Vec<u8> = (0..32)
+        .map(|at| u8::from_str_radix(&order[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    for signature in [
+        Vec::new(),
+        vec![0; 64],
+        vec![0; 63],
+        [order.clone(), order.clone()].concat(),
+        [vec![0; 32], order].concat(),
+        vec![0xff; 64],
+    ] {
+        let token = signed(&header.to_string(), &payload.to_string(), |_| signature);
+        assert_eq!(verdict(&directory, "{}", &token).await, BAD);
+    }
+    // The key that opens it would be derived from a password, in as many rounds as it says, and its text unpacked.
+    let jwe = json!({"alg": "PBES2-HS256+A128KW", "enc": "A128GCM", "p2c": u32::MAX, "p2s": "AA", "zip": "DEF"});
+    let five = format!("{}.AAAA.AAAA.AAAA.AAAA", encode(jwe.to_string()));
+    let said = verdict(&directory, "{}", &five).await;
+    assert!(said.starts_with("401 Bad token; invalid JSON"), "{said}");
+    let three = signed(&jwe.to_string(), &payload.to_string(), |_| vec![0; 16]);
+    let said = verdict(&directory, "{}", &three).await;
+    assert!(said.starts_with("401 Bad token; invalid alg"), "{said}");
+    let json_form = json!({"payload": encode("{}"), "signatures": [{"protected": encode(header.to_string()), "signature": "AA"}]});
+    let said = verdict(&directory, "{}", &json_form.to_string().replace(' ', "")).await;
+    assert!(said.starts_with("401 Bad token"), "{said}");
+}
