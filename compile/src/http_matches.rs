@@ -153,7 +153,7 @@ impl Expressions {
     }
 }
 
-fn check_expression(expression: &str) -> Result<(), String> {
+pub(crate) fn check_expression(expression: &str) -> Result<(), String> {
     if expression.len() > MAX_PATTERN {
         return Err(format!(
             "the regular expression must have at most {MAX_PATTERN} characters"

@@ -10,6 +10,7 @@ use snapshot::proto::{self, Attachment, Backend, Match, PathMatch, Protocol, Rul
 use crate::attachments::{Attached, Merged};
 use crate::classes::Classes;
 use crate::gateways::Gateways;
+use crate::ingress_annotations::Annotations;
 use crate::object::Body;
 use crate::pass::Pass;
 use crate::plugins::Attachments;
@@ -25,6 +26,7 @@ struct Scope<'a> {
     route: &'a [Attached],
     class: &'a [Attached],
     attachments: &'a Attachments,
+    annotations: Annotations,
 }
 
 impl Pass<'_> {
@@ -54,6 +56,7 @@ impl Pass<'_> {
                         route: attachments.at(&object.reference, None),
                         class: attachments.at(&class, None),
                         attachments,
+                        annotations: self.ingress_annotations(object),
                     };
                     self.ingress_certificates(object, spec, &mut certificates);
                     routes.push((object, self.ingress_rules(&scope, spec)));
@@ -95,6 +98,19 @@ impl Pass<'_> {
             });
             self.put_route(object, attached.collect(), rules);
         }
+    }
+
+    fn ingress_annotations(&mut self, object: &Object) -> Annotations {
+        let (_, https) = self.settings.ingress_ports;
+        let https = if self.settings.standalone { https } else { 443 };
+        let annotations = Annotations::of(object, https);
+        for (name, message) in &annotations.wrong {
+            let field = format!("metadata.annotations[postern.dev/{name}]");
+            let message = format!("{message}; requests get 500 until it is right");
+            self.findings
+                .error(&object.reference, "InvalidField", field, message);
+        }
+        annotations
     }
 
     fn ingress_listeners(
@@ -225,7 +241,7 @@ impl Pass<'_> {
             }
             for (index, path) in paths.iter().enumerate() {
                 let field = format!("{field}.http.paths[{index}]");
-                match path_of(path) {
+                match path_of(path, scope.annotations.regex) {
                     Ok(read) => rules.push(self.ingress_rule(
                         scope,
                         read,
@@ -265,7 +281,8 @@ impl Pass<'_> {
         field: &str,
     ) -> Rule {
         let reference = &scope.object.reference;
-        let read = match self.ingress_backend(&reference.namespace, backend) {
+        let speech = scope.annotations.speech;
+        let read = match self.ingress_backend(&reference.namespace, backend, speech) {
             Ok(upstream) => Backend {
                 upstream,
                 weight: 1,
@@ -291,6 +308,7 @@ impl Pass<'_> {
         });
         let class = Merged::without(scope.class, &[scope.route, service.unwrap_or_default()]);
         let merged = Merged::narrowest(&[scope.route, &class]);
+        let is_expression = path.r#type() == path_match::Type::Regex;
         Rule {
             matches: vec![Match {
                 path: Some(path),
@@ -300,7 +318,7 @@ impl Pass<'_> {
             plugins: merged.keys,
             deny: merged.deny,
             hostnames,
-            ..Rule::default()
+            ..scope.annotations.rule(is_expression)
         }
     }
 
@@ -308,6 +326,7 @@ impl Pass<'_> {
         &mut self,
         namespace: &str,
         backend: &IngressBackend,
+        speech: Speech,
     ) -> Result<String, (&'static str, String)> {
         let Some(service) = &backend.service else {
             let kind = backend
@@ -332,7 +351,7 @@ impl Pass<'_> {
                 return Err(("BackendNotFound", message));
             }
         };
-        self.upstream(namespace, &service.name, port, Speech::AsItsPort)
+        self.upstream(namespace, &service.name, port, speech)
             .map_err(|message| ("BackendNotFound", message))
     }
 }
@@ -344,7 +363,16 @@ fn root() -> PathMatch {
     }
 }
 
-fn path_of(path: &HTTPIngressPath) -> Result<PathMatch, String> {
+fn path_of(path: &HTTPIngressPath, regex: bool) -> Result<PathMatch, String> {
+    if regex && path.path_type == "ImplementationSpecific" {
+        // As ingress-nginx does it: whatever the case, and open at the end.
+        let pattern = path.path.as_deref().unwrap_or("/");
+        http_matches::check_expression(pattern)?;
+        return Ok(PathMatch {
+            r#type: path_match::Type::Regex.into(),
+            value: format!("(?i:{pattern}).*"),
+        });
+    }
     let kind = match path.path_type.as_str() {
         "Exact" => path_match::Type::Exact,
         "Prefix" | "ImplementationSpecific" => path_match::Type::Prefix,

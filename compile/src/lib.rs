@@ -26,6 +26,7 @@ mod http_cors;
 mod http_filters;
 mod http_matches;
 mod http_routes;
+mod ingress_annotations;
 mod ingresses;
 mod inputs;
 mod keys;

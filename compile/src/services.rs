@@ -124,6 +124,12 @@ pub(crate) enum Speech {
     AsItsPort,
     /// gRPC, which is HTTP/2 whatever the port says of itself.
     Grpc,
+    /// HTTP/1.1.
+    Http,
+    /// HTTP/1.1 with TLS.
+    Https,
+    /// gRPC with TLS.
+    Grpcs,
 }
 
 /// Where requests for a port of a Service go.
@@ -142,8 +148,20 @@ impl Target {
         match (self.scheme, speech) {
             (Scheme::Http1, Speech::Grpc) => (Scheme::H2c, "/grpc"),
             (Scheme::Https, Speech::Grpc) => (Scheme::Https, "/grpc"),
-            (scheme, _) => (scheme, ""),
+            (Scheme::H2c | Scheme::Https, Speech::Http) => (Scheme::Http1, "/http"),
+            (_, Speech::Https) => (Scheme::Https, "/https"),
+            (_, Speech::Grpcs) => (Scheme::Https, "/grpcs"),
+            (scheme, Speech::AsItsPort | Speech::Grpc | Speech::Http) => (scheme, ""),
         }
+    }
+}
+
+/// TLS that a route asks for without anybody to check it by: encrypted, as it asked, but with whomever.
+fn unverified(namespace: &str, service: &str) -> proto::UpstreamTls {
+    proto::UpstreamTls {
+        server_name: format!("{service}.{namespace}.svc"),
+        unverified: true,
+        ..proto::UpstreamTls::default()
     }
 }
 
@@ -235,9 +253,15 @@ impl Pass<'_> {
                 for speech in &target.speeches {
                     let (plain, suffix) = target.form(*speech);
                     let checked = tls.of(namespace, service, &target.port_name);
-                    let tls = checked.map(|tls| proto::UpstreamTls {
-                        http2: plain == Scheme::H2c || *speech == Speech::Grpc,
-                        ..tls.clone()
+                    let asked = matches!(speech, Speech::Https | Speech::Grpcs);
+                    let tls = match checked {
+                        Some(tls) => Some(tls.clone()),
+                        None => asked.then(|| unverified(namespace, service)),
+                    };
+                    let tls = tls.map(|tls| proto::UpstreamTls {
+                        http2: plain == Scheme::H2c
+                            || matches!(speech, Speech::Grpc | Speech::Grpcs),
+                        ..tls
                     });
                     let scheme = if tls.is_some() { Scheme::Https } else { plain };
                     let upstream = proto::Upstream {

@@ -20,7 +20,7 @@ use crate::http::names::{Class, classify};
 use crate::upstream::Lease;
 use crate::visit::Visit;
 pub(crate) use taps::Repeated;
-use taps::{Begun, Copy, Tapped};
+use taps::{Begun, Copy, Limited, Tapped};
 
 /// What went wrong with a body that is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,9 @@ pub(crate) enum Fault {
     /// The client broke off, or broke a rule.
     #[error("the request's body is broken")]
     Client,
+    /// The client sends more than the route allows.
+    #[error("the request's body is too long")]
+    TooLong,
     /// The client was too slow.
     #[error("the request's body did not arrive in time")]
     TooSlow,
@@ -66,6 +69,7 @@ enum Source {
     Tapped(Box<Tapped>),
     Copy(Box<Copy>),
     Begun(Box<Begun>),
+    Limited(Box<Limited>),
 }
 
 /// Rare and large: behind a pointer, because bodies are moved often.
@@ -202,6 +206,7 @@ impl HttpBody for RequestBody {
             Source::Tapped(tapped) => tapped.poll_frame(cx),
             Source::Copy(copy) => copy.poll_frame(cx),
             Source::Begun(begun) => begun.poll_frame(cx),
+            Source::Limited(limited) => limited.poll_frame(cx),
         }
     }
 
@@ -213,6 +218,7 @@ impl HttpBody for RequestBody {
             Source::Tapped(tapped) => tapped.body.is_end_stream(),
             Source::Copy(copy) => copy.is_end_stream(),
             Source::Begun(begun) => begun.is_end_stream(),
+            Source::Limited(limited) => limited.body.is_end_stream(),
         }
     }
 
@@ -227,6 +233,7 @@ impl HttpBody for RequestBody {
             Source::Tapped(tapped) => tapped.body.size_hint(),
             Source::Copy(copy) => copy.size_hint(),
             Source::Begun(begun) => begun.size_hint(),
+            Source::Limited(limited) => limited.body.size_hint(),
         }
     }
 }

@@ -5,10 +5,14 @@ mod mirror;
 
 use std::time::Duration;
 
-use http::{Response, StatusCode, request};
+use http::{HeaderValue, Response, StatusCode, request};
+use ipnet::IpNet;
+use plugins::handler::Refusal;
 
-use crate::body::Body;
+use crate::body::{Body, RequestBody};
+use crate::listen::Conn;
 use crate::record::Record;
+use crate::respond::{self, Failure};
 use crate::runtime::{Backend, Redirect, Rule};
 pub(crate) use cors::{Cors, Shown};
 pub(crate) use mirror::{Mirror, copy};
@@ -19,6 +23,12 @@ pub struct Extras {
     pub(crate) cors: Option<Cors>,
     pub(crate) retry: Option<Retry>,
     pub(crate) mirrors: Vec<Mirror>,
+    /// Where requests without TLS are sent to.
+    pub(crate) https_port: Option<u16>,
+    /// Not empty: whose clients may come.
+    pub(crate) sources: Box<[IpNet]>,
+    /// Longer bodies are not taken.
+    pub(crate) max_body: Option<u64>,
 }
 
 /// Of a backend.
@@ -41,20 +51,87 @@ pub(crate) struct Retry {
 impl Extras {
     /// In a box, where there is any.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
-        let none = self.cors.is_none() && self.retry.is_none() && self.mirrors.is_empty();
+        let none = self.cors.is_none()
+            && self.retry.is_none()
+            && self.mirrors.is_empty()
+            && self.https_port.is_none()
+            && self.sources.is_empty()
+            && self.max_body.is_none();
         (!none).then(|| Box::new(self))
     }
 
-    /// Notes what pages of the request's origin may see of the answer, and answers a preflight: browsers send no credentials
-    /// with it, and nothing of it goes to the upstream.
-    pub(crate) fn answer(
+    /// What comes before the plugins: refuses, redirects, answers a preflight, because browsers send no credentials with it
+    /// and nothing of it goes to the upstream; and notes what pages of the request's origin may see of the answer.
+    pub(crate) fn begin(
         &self,
-        head: &request::Parts,
+        conn: &Conn,
+        (head, host): (&request::Parts, &str),
+        body: &mut RequestBody,
         record: &mut Record,
-    ) -> Option<Response<Body>> {
-        let shown = record.shown.insert(self.cors.as_ref()?.shown(head)?);
-        shown.preflight()
+    ) -> Result<Option<Response<Body>>, Failure> {
+        let shown = self.cors.as_ref().and_then(|cors| cors.shown(head));
+        record.shown = shown;
+        if !self.sources.is_empty() {
+            let trusted = &conn.worker.settings.trusted_proxies;
+            let client = conn.peer.client(&head.headers, trusted);
+            if !self.sources.iter().any(|net| net.contains(&client)) {
+                return Err(refuse(
+                    StatusCode::FORBIDDEN,
+                    "the route does not take requests from this address",
+                    "source",
+                ));
+            }
+        }
+        if let Some(port) = self.https_port
+            && !conn.peer.is_https(&head.headers)
+        {
+            return Ok(Some(to_https(head, host, port)?));
+        }
+        if let Some(most) = self.max_body
+            && !body.limit(most)
+        {
+            return Err(too_long());
+        }
+        Ok(record.shown.as_ref().and_then(|shown| shown.preflight()))
     }
+}
+
+fn to_https(head: &request::Parts, host: &str, port: u16) -> Result<Response<Body>, Failure> {
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let port = if port == 443 {
+        String::new()
+    } else {
+        format!(":{port}")
+    };
+    let location = HeaderValue::try_from(format!("https://{host}{port}{target}"))
+        .map_err(|_| Failure::BadRequest("the request target is not valid"))?;
+    Ok(respond::redirect(
+        StatusCode::PERMANENT_REDIRECT,
+        location,
+        None,
+    ))
+}
+
+/// The answer to a body that is longer than a route allows.
+pub(crate) fn too_long() -> Failure {
+    refuse(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "the request's body is longer than the route allows",
+        "body_too_long",
+    )
+}
+
+fn refuse(status: StatusCode, message: &'static str, reason: &'static str) -> Failure {
+    Failure::Refused(Refusal {
+        status,
+        message: message.into(),
+        members: Vec::new(),
+        challenge: None,
+        reason,
+    })
 }
 
 impl Rule {

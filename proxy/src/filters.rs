@@ -58,6 +58,16 @@ fn edited(path: &str, edit: &PathEdit, prefix_len: usize) -> String {
     match edit {
         PathEdit::Full(path) if path.starts_with('/') => path.as_ref().to_owned(),
         PathEdit::Full(path) => format!("/{path}"),
+        PathEdit::Template(regex, template) => {
+            let mut edited = String::new();
+            if let Some(captures) = regex.captures(path) {
+                captures.expand(template, &mut edited);
+            }
+            if !edited.starts_with('/') {
+                edited.insert(0, '/');
+            }
+            edited
+        }
         PathEdit::Prefix(prefix) => {
             let rest = path.get(prefix_len..).unwrap_or_default();
             let mut edited = prefix.trim_end_matches('/').to_owned();

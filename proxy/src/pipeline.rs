@@ -108,7 +108,12 @@ impl Passage<'_> {
             return Err(Failure::Incomplete(Arc::clone(why)));
         }
         if let Some(extras) = &rule.extras
-            && let Some(response) = extras.answer(&head, self.record)
+            && let Some(response) = extras.begin(
+                self.conn,
+                (&head, host_of(&head, &admitted)?),
+                &mut body,
+                self.record,
+            )?
         {
             return Ok(response);
         }

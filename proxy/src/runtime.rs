@@ -137,6 +137,8 @@ pub enum PathEdit {
     Full(Box<str>),
     /// Replaces the prefix that the request's match named, on the canonical path.
     Prefix(Box<str>),
+    /// In full, with what an expression captured of the canonical path.
+    Template(Arc<regex::Regex>, Box<str>),
 }
 
 #[derive(Debug, Clone)]

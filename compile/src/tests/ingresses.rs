@@ -299,3 +299,76 @@ fn a_gateway_on_the_port_keeps_ingresses_out() {
         "belongs to Gateway shop/gateway",
     ]);
 }
+
+#[test]
+fn annotations_are_read_and_what_cannot_be_had_closes_the_ingress() {
+    let ingress = |annotations: &str| {
+        World::of(&format!(
+            "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: web, namespace: shop, annotations: {{{annotations}}}}}
+spec:
+  rules:
+  - http:
+      paths:
+      - {{path: '/a(/|$)(.*)', pathType: ImplementationSpecific, backend: {{service: {{name: orders, port: {{number: 80}}}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: orders, namespace: shop}}
+spec: {{ports: [{{port: 80}}]}}
+"
+        ))
+    };
+    let world = ingress(
+        "postern.dev/use-regex: 'true', postern.dev/rewrite-target: /b/$2, postern.dev/ssl-redirect: 'true', \
+         postern.dev/whitelist-source-range: 10.0.0.0/8, postern.dev/proxy-body-size: 1k, \
+         postern.dev/proxy-read-timeout: '5', postern.dev/backend-protocol: GRPCS",
+    );
+    let rule = &world.route("Route/Ingress/shop/web").rules[0];
+    assert_eq!(
+        (
+            rule.https_port,
+            rule.max_body_bytes,
+            rule.backend_timeout_ms
+        ),
+        (8443, 1024, 5000)
+    );
+    assert_eq!(rule.allow_sources, ["10.0.0.0/8"]);
+    assert_eq!(rule.backends[0].upstream, "Upstream/shop/orders/80/grpcs");
+    let tls = world.upstream("Upstream/shop/orders/80/grpcs").tls.unwrap();
+    assert!(tls.unverified && tls.http2);
+    let Some(proto::filter::Filter::Rewrite(rewrite)) = &rule.filters[0].filter else {
+        panic!()
+    };
+    assert_eq!(
+        rewrite.path.clone().unwrap().modifier,
+        Some(proto::path_modifier::Modifier::Template("/b/$2".into()))
+    );
+    assert_eq!(world.diagnostics(), [""; 0]);
+    for (annotation, message) in [
+        (
+            "postern.dev/ssl-redirect: maybe",
+            "must be \"true\" or \"false\"",
+        ),
+        (
+            "postern.dev/sll-redirect: 'true'",
+            "knows no such annotation",
+        ),
+        ("postern.dev/whitelist-source-range: 10.0.0.0", ""),
+        (
+            "postern.dev/whitelist-source-range: home",
+            "is no address range",
+        ),
+    ] {
+        let world = ingress(annotation);
+        let invalid = &world.route("Route/Ingress/shop/web").rules[0].invalid;
+        assert!(invalid.contains(message), "{annotation}: {invalid}");
+        assert_eq!(
+            invalid.is_empty(),
+            message.is_empty(),
+            "{annotation}: {invalid}"
+        );
+    }
+}

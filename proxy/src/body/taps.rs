@@ -37,6 +37,13 @@ pub(super) struct Begun {
     pub(super) rest: RequestBody,
 }
 
+/// A body that may be so long and no longer.
+#[derive(Debug)]
+pub(super) struct Limited {
+    pub(super) body: RequestBody,
+    left: u64,
+}
+
 #[derive(Debug)]
 enum Piece {
     Data(Bytes),
@@ -91,6 +98,23 @@ impl RequestBody {
             data: data.freeze(),
             trailers,
         }))
+    }
+
+    /// Takes no more than so many bytes; false where it says itself that it is longer.
+    pub(crate) fn limit(&mut self, most: u64) -> bool {
+        if self.is_end_stream() {
+            return true;
+        }
+        let hint = self.size_hint();
+        if hint.lower() > most {
+            return false;
+        }
+        if hint.exact().is_none() {
+            let body = std::mem::replace(self, Self::empty());
+            self.progress = body.progress();
+            self.source = Source::Limited(Box::new(Limited { body, left: most }));
+        }
+        true
     }
 
     fn of(source: Source) -> Self {
@@ -183,6 +207,24 @@ impl Copy {
 
     pub(super) fn is_end_stream(&self) -> bool {
         self.ended || self.left == Some(0)
+    }
+}
+
+impl Limited {
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => return Poll::Ready(Some(Err(self.body.fail(Fault::TooLong)))),
+            }
+        }
+        frame
     }
 }
 

@@ -82,6 +82,14 @@ impl Match {
         }
     }
 
+    /// The expression that paths must match, where it is one.
+    pub(crate) const fn path_regex(&self) -> Option<&Arc<Regex>> {
+        match &self.path {
+            PathMatch::Regex(regex, _) => Some(regex),
+            _ => None,
+        }
+    }
+
     /// Reads a match.
     ///
     /// # Errors

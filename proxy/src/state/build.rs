@@ -260,6 +260,9 @@ impl<'a> Chains<'a> {
             // What cannot be read was refused when it came.
             cors: cors.as_ref().and_then(|cors| Cors::read(cors).ok()),
             retry: parts.retry.clone(),
+            https_port: parts.https_port,
+            sources: parts.sources.clone(),
+            max_body: parts.max_body,
             mirrors: self.mirrors(mirrors, listener),
         };
         Rule {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use ipnet::IpNet;
+use regex::Regex;
 use snapshot::proto::{self, filter::Filter, path_modifier::Modifier};
 
 use crate::extras::{Cors, Retry};
@@ -58,6 +60,9 @@ pub(super) struct RuleParts {
     pub(super) backend_timeout: Option<Duration>,
     pub(super) closed: Option<Arc<str>>,
     pub(super) retry: Option<Retry>,
+    pub(super) https_port: Option<u16>,
+    pub(super) sources: Box<[IpNet]>,
+    pub(super) max_body: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -156,6 +161,7 @@ impl RuleParts {
         if matches.is_empty() {
             matches.push(Match::everything());
         }
+        let matches_regex = matches.first().and_then(Match::path_regex).cloned();
         let timeout = |ms: u32| (ms > 0).then(|| Duration::from_millis(ms.into()));
         let closed = match (from.deny, from.invalid.as_str()) {
             (_, why) if !why.is_empty() => Some(why.into()),
@@ -174,7 +180,7 @@ impl RuleParts {
                 .iter()
                 .map(|name| name.to_ascii_lowercase())
                 .collect(),
-            filters: Filters::read(from.filters)?,
+            filters: Filters::read(from.filters, matches_regex.as_ref())?,
             backends: from
                 .backends
                 .into_iter()
@@ -185,6 +191,19 @@ impl RuleParts {
             backend_timeout: timeout(from.backend_timeout_ms),
             closed,
             retry: from.retry.map(read_retry).transpose()?,
+            https_port: (from.https_port > 0)
+                .then(|| port(from.https_port))
+                .transpose()?,
+            sources: from
+                .allow_sources
+                .iter()
+                .map(|range| {
+                    range
+                        .parse()
+                        .map_err(|_| format!("{range:?} is no range of addresses"))
+                })
+                .collect::<Result<_, _>>()?,
+            max_body: (from.max_body_bytes > 0).then_some(from.max_body_bytes),
         })
     }
 }
@@ -193,7 +212,8 @@ impl BackendParts {
     fn read(from: proto::Backend) -> Result<Self, String> {
         let upstream =
             (from.invalid.is_empty() && !from.upstream.is_empty()).then_some(from.upstream);
-        let filters = Filters::read(from.filters).map_err(|why| format!("backends: {why}"))?;
+        let filters =
+            Filters::read(from.filters, None).map_err(|why| format!("backends: {why}"))?;
         if filters.cors.is_some() {
             return Err("backends: CORS belongs to the rule".to_owned());
         }
@@ -206,17 +226,17 @@ impl BackendParts {
 }
 
 impl Filters {
-    fn read(from: Vec<proto::Filter>) -> Result<Self, String> {
+    fn read(from: Vec<proto::Filter>, regex: Option<&Arc<Regex>>) -> Result<Self, String> {
         let mut filters = Self::default();
         for (at, filter) in from.into_iter().enumerate() {
             filters
-                .add(filter)
+                .add(filter, regex)
                 .map_err(|why| format!("filters[{at}]: {why}"))?;
         }
         Ok(filters)
     }
 
-    fn add(&mut self, filter: proto::Filter) -> Result<(), String> {
+    fn add(&mut self, filter: proto::Filter, regex: Option<&Arc<Regex>>) -> Result<(), String> {
         // A filter that this program does not know arrives as none: it may be what keeps a secret in.
         match filter
             .filter
@@ -243,7 +263,7 @@ impl Filters {
                 };
                 self.request.push(RequestFilter::Rewrite(Rewrite {
                     hostname,
-                    path: path_edit(rewrite.path)?,
+                    path: path_edit(rewrite.path, regex)?,
                 }));
             }
         }
@@ -291,7 +311,10 @@ fn header_edit(from: proto::HeaderModifier) -> Result<HeaderEdit, String> {
     })
 }
 
-fn path_edit(from: Option<proto::PathModifier>) -> Result<Option<PathEdit>, String> {
+fn path_edit(
+    from: Option<proto::PathModifier>,
+    regex: Option<&Arc<Regex>>,
+) -> Result<Option<PathEdit>, String> {
     let Some(from) = from else { return Ok(None) };
     let edit = match from
         .modifier
@@ -299,8 +322,30 @@ fn path_edit(from: Option<proto::PathModifier>) -> Result<Option<PathEdit>, Stri
     {
         Modifier::Full(path) => PathEdit::Full(path.into()),
         Modifier::Prefix(path) => PathEdit::Prefix(path.into()),
+        Modifier::Template(text) => {
+            let regex = regex.ok_or("a template needs an expression as the first match's path")?;
+            // "$1x" is "$1" and an x, not a capture named "1x".
+            PathEdit::Template(Arc::clone(regex), braced(&text).into())
+        }
     };
     Ok(Some(edit))
+}
+
+/// "/a/$12b" as "/a/${12}b".
+fn braced(text: &str) -> String {
+    let mut parts = text.split('$');
+    let mut braced = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|first: char| first.is_ascii_digit());
+        let number = part.strip_suffix(rest).unwrap_or_default();
+        if number.is_empty() {
+            braced.push_str("$$");
+        } else {
+            braced.push_str(&format!("${{{number}}}"));
+        }
+        braced.push_str(rest);
+    }
+    braced
 }
 
 fn read_redirect(from: proto::Redirect) -> Result<Redirect, String> {
@@ -313,7 +358,7 @@ fn read_redirect(from: proto::Redirect) -> Result<Redirect, String> {
     Ok(Redirect {
         scheme: text(from.scheme),
         hostname: text(from.hostname),
-        path: path_edit(from.path)?,
+        path: path_edit(from.path, None)?,
         port: if from.port == 0 {
             None
         } else {

@@ -60,6 +60,7 @@ pub(crate) async fn persist(
             .await
             .map_err(|fault| match fault {
                 Fault::TooSlow => Failure::BodyTimeout,
+                Fault::TooLong => crate::extras::too_long(),
                 _ => Failure::BadBody,
             })?
     };

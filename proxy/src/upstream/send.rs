@@ -180,6 +180,7 @@ impl Wait {
             .and_then(|progress| progress.fault.get())
         {
             Some(Fault::TooSlow) => Failure::BodyTimeout,
+            Some(Fault::TooLong) => crate::extras::too_long(),
             Some(_) => Failure::BadBody,
             None if error.is_parse() => Failure::BadResponse,
             None => Failure::Closed,

@@ -202,3 +202,151 @@ async fn a_gateway_beside_ingresses_is_served_on_its_own_port() {
         .await;
     assert_eq!((answer.status, rig.upstream.count()), (200, 1));
 }
+
+fn annotated(mut ingress: Value, annotations: &[(&str, &str)]) -> Value {
+    for (name, value) in annotations {
+        ingress["metadata"]["annotations"][format!("postern.dev/{name}")] = (*value).into();
+    }
+    ingress
+}
+
+async fn send(request: Vec<u8>) -> harness::Answer {
+    Connection::open(8000).await.ask(request).await
+}
+
+#[tokio::test]
+async fn annotations_mean_what_users_of_other_controllers_are_used_to() {
+    let app = Upstream::named("app").await;
+    let certificate = Certificate::of(&["upstream.test"]);
+    let secure = harness::authority::TlsUpstream::start(&certificate, None).await;
+    let all = |host: &str, annotations: &[(&str, &str)]| {
+        let name = host.replace('.', "-");
+        annotated(
+            ingress(&name, "postern", host, &[path("Prefix", "/", "app")]),
+            annotations,
+        )
+    };
+    let mut objects = service("app", app.port());
+    objects.extend(service("secure", secure.port()));
+    let rewritten = ingress(
+        "rewritten",
+        "postern",
+        "rewrite.test",
+        &[path("ImplementationSpecific", "/api(/|$)(.*)", "app")],
+    );
+    let tls = ingress(
+        "secure",
+        "postern",
+        "secure.test",
+        &[path("Prefix", "/", "secure")],
+    );
+    objects.extend([
+        all("ssl.test", &[("ssl-redirect", "true")]),
+        all(
+            "few.test",
+            &[("whitelist-source-range", "10.0.0.0/8, 192.0.2.1")],
+        ),
+        all("own.test", &[("whitelist-source-range", "127.0.0.0/8")]),
+        all("small.test", &[("proxy-body-size", "1k")]),
+        all(
+            "cors.test",
+            &[
+                ("enable-cors", "true"),
+                ("cors-allow-origin", "https://a.test"),
+            ],
+        ),
+        all(
+            "vhost.test",
+            &[
+                ("upstream-vhost", "inner.test"),
+                ("rewrite-target", "/fixed"),
+            ],
+        ),
+        all("wrong.test", &[("proxy-body-size", "much")]),
+        annotated(
+            rewritten,
+            &[("use-regex", "true"), ("rewrite-target", "/v1/$2")],
+        ),
+        annotated(tls, &[("backend-protocol", "HTTPS")]),
+    ]);
+    on_fixed_ports(objects, async |_| {
+        let answer = send(get("ssl.test", "/a?b", &[])).await;
+        assert_eq!(answer.status, 308);
+        assert_eq!(answer.header("location"), Some("https://ssl.test:8443/a?b"));
+        assert_eq!(ask("few.test", "/").await, "403 -");
+        assert_eq!(ask("own.test", "/").await, "200 app");
+
+        let long = vec![b'x'; 1025];
+        let head = [("Content-Length", "1025")];
+        let answer = send(harness::raw::request(
+            "POST",
+            "small.test",
+            "/",
+            &head,
+            &long,
+        ))
+        .await;
+        assert_eq!(answer.status, 413);
+        let mut chunked = b"401\r\n".to_vec();
+        chunked.extend_from_slice(&long);
+        chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+        let head = [("Transfer-Encoding", "chunked")];
+        let answer = send(harness::raw::request(
+            "POST",
+            "small.test",
+            "/",
+            &head,
+            &chunked,
+        ))
+        .await;
+        assert_eq!(answer.status, 413);
+        let short = [("Content-Length", "3")];
+        let answer = send(harness::raw::request(
+            "POST",
+            "small.test",
+            "/",
+            &short,
+            b"abc",
+        ))
+        .await;
+        assert_eq!(answer.status, 200);
+
+        let headers = [("Origin", "https://a.test")];
+        let answer = send(get("cors.test", "/", &headers)).await;
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            Some("https://a.test")
+        );
+        assert_eq!(
+            answer.header("access-control-allow-credentials"),
+            Some("true")
+        );
+
+        assert_eq!(ask("vhost.test", "/anything").await, "200 app");
+        let seen = app.last();
+        assert_eq!(
+            (seen.header("host"), seen.target.as_str()),
+            (Some("inner.test"), "/fixed")
+        );
+        for (target, expected) in [
+            ("/api/a/b?q", "/v1/a/b?q"),
+            ("/API", "/v1/"),
+            ("/apix", "404"),
+        ] {
+            let answer = send(get("rewrite.test", target, &[])).await;
+            if expected == "404" {
+                assert_eq!(answer.status, 404, "{target}");
+            } else {
+                assert_eq!(answer.status, 200, "{target}");
+                assert_eq!(app.last().target, expected, "{target}");
+            }
+        }
+        assert_eq!(ask("wrong.test", "/").await, "500 -");
+        let answer = send(get("secure.test", "/", &[])).await;
+        assert_eq!(
+            (answer.status, answer.header("x-version")),
+            (200, Some("HTTP/1.1"))
+        );
+    })
+    .await;
+}

@@ -36,6 +36,7 @@ mod protocols;
 mod reload;
 mod routing;
 mod slow;
+mod smuggling;
 mod streaming;
 mod tls;
 mod tls_routes;
