@@ -160,6 +160,13 @@ impl<'a> Plugin<'a> {
                 Source::Generated(entry) => format!("Secret/{namespace}/{}/{entry}", object.name),
                 Source::ConfigMap(at) => format!("ConfigMap/{namespace}/{}/{}", at.name, at.key),
             };
+            let found = found.and_then(|value| {
+                let config = self.config.as_ref();
+                match config.and_then(|config| config.check_value(&field, value)) {
+                    Some(problem) => Err(Missing::Empty(format!("{key}: {problem}"))),
+                    None => Ok(value),
+                }
+            });
             match found {
                 Ok(value) => self.values.push(Value { field, key, value }),
                 Err(Missing::Pending(message)) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use plugins::{Config, acl, jwt, key_auth};
+use plugins::{Config, acl, jwt, key_auth, openid_connect};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,9 @@ pub struct AuthPluginSpec {
     /// Callers prove themselves with a signed JSON Web Token. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<jwt::Config>,
+    /// Callers sign in at an OpenID provider, or present one of its access tokens. Exactly one plugin block must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openid_connect: Option<Box<openid_connect::Config>>,
     /// Only some groups of Consumers may pass. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<acl::Config>,
@@ -84,7 +87,9 @@ impl AuthPluginSpec {
         let key_auth = self.key_auth.clone().map(Config::KeyAuth);
         let jwt = self.jwt.clone().map(Config::Jwt);
         let acl = self.acl.clone().map(Config::Acl);
-        key_auth.into_iter().chain(jwt).chain(acl).collect()
+        let openid_connect = self.openid_connect.clone().map(Config::OpenidConnect);
+        let all = key_auth.into_iter().chain(jwt).chain(openid_connect);
+        all.chain(acl).collect()
     }
 }
 

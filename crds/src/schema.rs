@@ -57,8 +57,8 @@ pub(crate) const HASH: Rule = Rule {
 };
 
 pub(crate) const ONE_PLUGIN: Rule = Rule {
-    cel: "[has(self.keyAuth), has(self.jwt), has(self.acl)].exists_one(given, given)",
-    message: "spec needs exactly one plugin block: give one of keyAuth, jwt and acl, and make an AuthPlugin for each other",
+    cel: "[has(self.keyAuth), has(self.jwt), has(self.openidConnect), has(self.acl)].exists_one(given, given)",
+    message: "spec needs exactly one plugin block: give one of keyAuth, jwt, openidConnect and acl, and make an AuthPlugin for each other",
 };
 
 pub(crate) const CONSUMER_TARGET: Rule = Rule {

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
 use crate::directory::{ConsumerRef, CredentialId, Directory, Namespaces};
 use crate::jwks::KeySets;
-use crate::{Config, acl, jwt, key_auth};
+use crate::{Config, acl, jwt, key_auth, openid_connect};
 
 /// The body of a request, as far as plugins need it.
 pub trait RequestBody {
@@ -54,6 +54,8 @@ pub struct Exchange<'a, B> {
     pub now: i64,
     /// Whether the client uses https, as far as those that are believed say.
     pub https: bool,
+    /// What the request is called in the log, for pages that people may ask about.
+    pub request_id: &'a str,
     /// What the client's answer gets besides, whoever makes it.
     pub response: &'a mut ResponseEdits,
     /// Set by a handler that wants to see the head of the upstream's answer: [`Handler::response`] is then called with this
@@ -232,6 +234,8 @@ pub enum Handler {
     Jwt(Box<jwt::handler::Handler>),
     /// [`key_auth`]
     KeyAuth(key_auth::handler::Handler),
+    /// [`openid_connect`]
+    OpenidConnect(Box<openid_connect::handler::Handler>),
     /// [`acl`]
     Acl(acl::handler::Handler),
 }
@@ -250,6 +254,10 @@ impl Handler {
             Config::KeyAuth(config) => {
                 key_auth::handler::Handler::build(config, context).map(Self::KeyAuth)
             }
+            Config::OpenidConnect(config) => {
+                let handler = openid_connect::handler::Handler::build(*config, context)?;
+                Ok(Self::OpenidConnect(Box::new(handler)))
+            }
             Config::Acl(config) => acl::handler::Handler::build(config, context).map(Self::Acl),
         }
     }
@@ -257,7 +265,7 @@ impl Handler {
     /// Sees the head of the upstream's answer to a request for which it set [`Exchange::watch`], and may change its headers.
     pub const fn response(&self, _status: StatusCode, _headers: &mut HeaderMap, _watch: u64) {
         match self {
-            Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => {}
+            Self::Jwt(_) | Self::KeyAuth(_) | Self::OpenidConnect(_) | Self::Acl(_) => {}
         }
     }
 
@@ -266,6 +274,7 @@ impl Handler {
         match self {
             Self::Jwt(handler) => handler.request(exchange).await,
             Self::KeyAuth(handler) => handler.request(exchange).await,
+            Self::OpenidConnect(handler) => handler.request(exchange).await,
             Self::Acl(handler) => handler.request(exchange),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth};
+use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth, openid_connect};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -12,13 +12,15 @@ pub enum Type {
     Jwt,
     /// [`key_auth`]
     KeyAuth,
+    /// [`openid_connect`]
+    OpenidConnect,
     /// [`acl`]
     Acl,
 }
 
 impl Type {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Jwt, Self::KeyAuth, Self::Acl];
+    pub const ALL: [Self; 4] = [Self::Jwt, Self::KeyAuth, Self::OpenidConnect, Self::Acl];
 
     /// The name of the block in an `AuthPlugin`, of the type in the snapshot and in metrics.
     #[must_use]
@@ -26,6 +28,7 @@ impl Type {
         match self {
             Self::Jwt => "jwt",
             Self::KeyAuth => "keyAuth",
+            Self::OpenidConnect => "openidConnect",
             Self::Acl => "acl",
         }
     }
@@ -40,7 +43,7 @@ impl Type {
     #[must_use]
     pub const fn authenticates(self) -> bool {
         match self {
-            Self::Jwt | Self::KeyAuth => true,
+            Self::Jwt | Self::KeyAuth | Self::OpenidConnect => true,
             Self::Acl => false,
         }
     }
@@ -49,7 +52,7 @@ impl Type {
     #[must_use]
     pub const fn attaches_to_consumers(self) -> bool {
         match self {
-            Self::Jwt | Self::KeyAuth => false,
+            Self::Jwt | Self::KeyAuth | Self::OpenidConnect => false,
             Self::Acl => true,
         }
     }
@@ -62,6 +65,8 @@ pub enum Config {
     Jwt(jwt::Config),
     /// [`key_auth`]
     KeyAuth(key_auth::Config),
+    /// [`openid_connect`]
+    OpenidConnect(Box<openid_connect::Config>),
     /// [`acl`]
     Acl(acl::Config),
 }
@@ -93,6 +98,7 @@ impl Config {
         let read = match kind {
             Type::Jwt => serde_json::from_slice(json).map(Self::Jwt),
             Type::KeyAuth => serde_json::from_slice(json).map(Self::KeyAuth),
+            Type::OpenidConnect => serde_json::from_slice(json).map(Self::OpenidConnect),
             Type::Acl => serde_json::from_slice(json).map(Self::Acl),
         };
         read.map_err(|source| ConfigError::Unreadable { kind, source })
@@ -104,6 +110,7 @@ impl Config {
         let written = match self {
             Self::Jwt(config) => serde_json::to_vec(config),
             Self::KeyAuth(config) => serde_json::to_vec(config),
+            Self::OpenidConnect(config) => serde_json::to_vec(config),
             Self::Acl(config) => serde_json::to_vec(config),
         };
         // Writing plain structs to memory does not fail; an empty text would be refused by every reader.
@@ -116,6 +123,7 @@ impl Config {
         match self {
             Self::Jwt(_) => Type::Jwt,
             Self::KeyAuth(_) => Type::KeyAuth,
+            Self::OpenidConnect(_) => Type::OpenidConnect,
             Self::Acl(_) => Type::Acl,
         }
     }
@@ -126,6 +134,7 @@ impl Config {
         match self {
             Self::Jwt(config) => config.check(),
             Self::KeyAuth(config) => config.check(),
+            Self::OpenidConnect(config) => config.check(),
             Self::Acl(config) => config.check(),
         }
     }
@@ -136,15 +145,25 @@ impl Config {
         match self {
             Self::Jwt(config) => config.anonymous.as_ref(),
             Self::KeyAuth(config) => config.anonymous.as_ref(),
-            Self::Acl(_) => None,
+            Self::OpenidConnect(_) | Self::Acl(_) => None,
         }
     }
 
     /// The values that it needs and does not hold itself, each under the path of its field.
     #[must_use]
-    pub const fn references(&self) -> Vec<Reference> {
+    pub fn references(&self) -> Vec<Reference> {
         match self {
+            Self::OpenidConnect(config) => config.references(),
             Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => Vec::new(),
+        }
+    }
+
+    /// What is wrong with a value that the field refers to, in words that do not repeat it.
+    #[must_use]
+    pub fn check_value(&self, field: &str, value: &[u8]) -> Option<String> {
+        match self {
+            Self::OpenidConnect(_) => openid_connect::Config::check_value(field, value),
+            Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => None,
         }
     }
 }

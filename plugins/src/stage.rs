@@ -187,6 +187,7 @@ impl Scene {
             directory,
             now: NOW,
             https: self.https,
+            request_id: "request-1",
             response: &mut self.response,
             watch: None,
         };

@@ -363,6 +363,7 @@ impl Passage<'_> {
             directory,
             now: clock::unix(),
             https,
+            request_id: self.id.as_str(),
             response: self.edits,
             watch: None,
         };

@@ -62,6 +62,14 @@ pub(crate) enum RequestId {
 }
 
 impl RequestId {
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Own(text) => std::str::from_utf8(text).unwrap_or("unknown"),
+            Self::Theirs(id) => id.to_str().unwrap_or("unknown"),
+        }
+    }
+
     pub(crate) fn header(&self) -> HeaderValue {
         match self {
             Self::Own(text) => HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text))

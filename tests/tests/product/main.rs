@@ -29,6 +29,7 @@ mod logs;
 mod methods;
 mod metrics;
 mod namespaces;
+mod openid_connect;
 mod paths;
 mod plugins;
 mod precedence;

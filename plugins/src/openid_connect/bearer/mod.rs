@@ -1,0 +1,346 @@
+//! Callers that present an access token of the provider: verified by introspection, with the provider's keys, or with one
+//! given key.
+
+mod introspection;
+mod judge;
+mod memory;
+mod public_key;
+
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aws_lc_rs::digest::{self, SHA256};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Map, Value};
+
+use super::answers;
+use super::core::Core;
+use super::token::{Token, verify_with_keys};
+use super::upstream::{Known, X_USERINFO, tell};
+use crate::gate::challenge;
+use crate::handler::{BuildContext, Exchange, Refusal, RequestBody, Verdict};
+use crate::jwt::{Algorithm, VerificationKey};
+use introspection::Introspection;
+use judge::{Judge, Missing};
+use memory::{Mark, Remembered};
+
+/// How long a worker remembers a token that was verified with a key of the provider: as long a key that is withdrawn may
+/// still count.
+const KEY_MEMORY: i64 = 60;
+
+/// Ready to judge access tokens.
+#[derive(Debug)]
+pub(super) struct Bearer {
+    /// Tells apart what workers remember for each handler.
+    id: u64,
+    required: bool,
+    by: By,
+    judge: Judge,
+    forget: bool,
+    realm: Box<str>,
+    plain: HeaderValue,
+    core: Arc<Core>,
+}
+
+/// What verifies.
+#[derive(Debug)]
+enum By {
+    Introspection(Box<Introspection>),
+    ProviderKeys,
+    /// One for each algorithm that the key is for.
+    Key(Box<[VerificationKey]>),
+}
+
+/// What a good token comes to.
+#[derive(Debug)]
+struct Accepted {
+    userinfo: Option<HeaderValue>,
+    /// Name of the Consumer that the caller counts as.
+    consumer: Option<String>,
+}
+
+/// Why a token is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rejected {
+    /// Nothing is proved: 401, with the reason for the log and the words of the challenge.
+    Invalid(&'static str, &'static str),
+    /// The provider, which would have to be asked, does not answer: 503.
+    Unavailable(&'static str),
+    /// Proved, and not enough: 403.
+    Lacking(Missing),
+}
+
+impl Bearer {
+    /// None where access tokens are not looked at.
+    pub(super) fn new(
+        core: &Arc<Core>,
+        context: &BuildContext<'_>,
+    ) -> Result<Option<Self>, String> {
+        static ID: AtomicU64 = AtomicU64::new(0);
+        let config = &core.config;
+        let by = if let Some(pem) = &config.public_key {
+            By::Key(public_key::read(
+                pem,
+                config.token_signing_alg_values_expected,
+            )?)
+        } else if config.use_jwks {
+            By::ProviderKeys
+        } else if config.bearer_only || config.introspection_endpoint.is_some() {
+            By::Introspection(Box::new(Introspection::new(core, context)?))
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            id: ID.fetch_add(1, Ordering::Relaxed),
+            required: config.bearer_only,
+            by,
+            judge: Judge::new(config),
+            forget: config.jwt_verification_cache_ignore,
+            plain: challenge("Bearer", Some(&config.realm), None)?,
+            realm: config.realm.as_str().into(),
+            core: Arc::clone(core),
+        }))
+    }
+
+    /// Judges the access token of a request; None: there is none, and a session may do instead.
+    pub(super) async fn request<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Option<Verdict> {
+        let token = match presented(&exchange.head.headers) {
+            Presented::Token(token) => token.to_owned(),
+            Presented::Nothing if !self.required => return None,
+            Presented::Nothing => return Some(self.refuse("Unauthorized", "no_token", None)),
+            Presented::Malformed => return Some(malformed()),
+        };
+        let accepted = match self
+            .accept(&token, &exchange.head.headers, exchange.now)
+            .await
+        {
+            Ok(accepted) => accepted,
+            Err(rejected) => return Some(self.reject(rejected)),
+        };
+        Some(self.admit(exchange, &token, &accepted))
+    }
+
+    async fn accept(
+        &self,
+        token: &str,
+        headers: &HeaderMap,
+        now: i64,
+    ) -> Result<Rc<Accepted>, Rejected> {
+        let mark = self.mark(token, headers);
+        if let Some(known) = memory::find(&mark, now) {
+            return Ok(known);
+        }
+        let (claims, until) = match &self.by {
+            By::Introspection(introspection) => {
+                let active = introspection.ask(token, headers, now).await?;
+                self.judge.introspected(&active.claims, now)?;
+                (active.claims.clone(), active.until)
+            }
+            By::ProviderKeys | By::Key(_) => {
+                let claims = self.verified(token, now).await?;
+                let until = self.judge.end(&claims).unwrap_or(i64::MAX);
+                let until = until.min(now.saturating_add(KEY_MEMORY));
+                (claims, (!self.forget).then_some(until))
+            }
+        };
+        self.judge.entitled(&claims).map_err(Rejected::Lacking)?;
+        let accepted = Rc::new(self.accepted(&claims)?);
+        if let Some(until) = until {
+            let remembered = Remembered {
+                accepted: Rc::clone(&accepted),
+                until,
+            };
+            memory::keep(mark, remembered, now);
+        }
+        Ok(accepted)
+    }
+
+    /// Verifies a token with keys, and judges who it is from and when it counts.
+    async fn verified(&self, text: &str, now: i64) -> Result<Map<String, Value>, Rejected> {
+        let token = Token::read(text)
+            .map_err(|reason| Rejected::Invalid(reason, "the token cannot be read"))?;
+        let algorithm = Algorithm::from_name(token.algorithm())
+            .filter(|algorithm| self.judge.allows(*algorithm))
+            .ok_or(Rejected::Invalid(
+                "wrong_algorithm",
+                "the token's algorithm is not accepted",
+            ))?;
+        self.judge.is_access_token(&token)?;
+        const BAD: Rejected = Rejected::Invalid("bad_signature", "the signature is wrong");
+        match &self.by {
+            By::Key(keys) => {
+                let key = keys.iter().find(|key| key.algorithm() == algorithm);
+                let key = key.ok_or(Rejected::Invalid(
+                    "wrong_algorithm",
+                    "the token's algorithm is not accepted",
+                ))?;
+                if !token.verifies_with(key) {
+                    return Err(BAD);
+                }
+            }
+            By::ProviderKeys => {
+                let provider = self
+                    .core
+                    .idp
+                    .provider()
+                    .await
+                    .map_err(Rejected::Unavailable)?;
+                provider.key_set().await.map_err(Rejected::Unavailable)?;
+                verify_with_keys(&token, algorithm, &provider)
+                    .await
+                    .map_err(|_| BAD)?;
+            }
+            By::Introspection(_) => return Err(BAD),
+        }
+        if self.judge.needs_discovered_issuer() {
+            let provider = self
+                .core
+                .idp
+                .provider()
+                .await
+                .map_err(Rejected::Unavailable)?;
+            self.judge
+                .issued_by(&token.claims, &provider.metadata.issuer)?;
+        } else {
+            self.judge.issued_by_a_valid_one(&token.claims)?;
+        }
+        self.judge.in_time(&token.claims, now)?;
+        Ok(token.claims)
+    }
+
+    fn accepted(&self, claims: &Map<String, Value>) -> Result<Accepted, Rejected> {
+        let userinfo = if self.core.config.set_userinfo_header {
+            let text = serde_json::to_vec(claims).unwrap_or_default();
+            let value = HeaderValue::try_from(STANDARD.encode(text));
+            let mut value =
+                value.map_err(|_| Rejected::Invalid("bad_claims", "the claims cannot be sent"))?;
+            value.set_sensitive(true);
+            Some(value)
+        } else {
+            None
+        };
+        let consumer = self.core.consumer_name(&[Some(claims)]);
+        let consumer = consumer.map_err(|reason| Rejected::Lacking(Missing::Consumer(reason)))?;
+        Ok(Accepted { userinfo, consumer })
+    }
+
+    /// Lets a request pass, with what the upstream is told.
+    fn admit<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+        token: &str,
+        accepted: &Accepted,
+    ) -> Verdict {
+        if let Err(verdict) = self.core.count_as(exchange, accepted.consumer.as_deref()) {
+            return verdict;
+        }
+        let known = Known {
+            access_token: Some(token),
+            ..Known::default()
+        };
+        let headers = &mut exchange.head.headers;
+        tell(&self.core.config, headers, &known);
+        if let Some(userinfo) = &accepted.userinfo {
+            headers.insert(X_USERINFO, userinfo.clone());
+        }
+        Verdict::Continue("ok")
+    }
+
+    /// What a worker remembers a token by: whatever its acceptance may hang on.
+    fn mark(&self, token: &str, headers: &HeaderMap) -> Mark {
+        let mut context = digest::Context::new(&SHA256);
+        context.update(&self.id.to_be_bytes());
+        if let By::Introspection(introspection) = &self.by {
+            introspection.mark_headers(&mut context, headers);
+        }
+        context.update(token.as_bytes());
+        memory::finish(context)
+    }
+
+    fn reject(&self, rejected: Rejected) -> Verdict {
+        match rejected {
+            Rejected::Invalid(reason, words) => self.refuse("Unauthorized", reason, Some(words)),
+            Rejected::Unavailable(reason) => answers::unavailable(false, "", reason),
+            Rejected::Lacking(missing) => {
+                let body = serde_json::json!({ "error": self.judge.words(missing) });
+                answers::json(StatusCode::FORBIDDEN, &body, missing.reason())
+            }
+        }
+    }
+
+    fn refuse(
+        &self,
+        message: &'static str,
+        reason: &'static str,
+        words: Option<&'static str>,
+    ) -> Verdict {
+        let challenge = match words {
+            None => Some(self.plain.clone()),
+            Some(words) => {
+                let realm = self.realm.replace('\\', "\\\\").replace('"', "\\\"");
+                let text = format!(
+                    "Bearer realm=\"{realm}\", error=\"invalid_token\", error_description=\"{words}\""
+                );
+                HeaderValue::try_from(text).ok()
+            }
+        };
+        Verdict::Refuse(Refusal {
+            status: StatusCode::UNAUTHORIZED,
+            message: Cow::Borrowed(message),
+            members: Vec::new(),
+            challenge,
+            reason,
+        })
+    }
+}
+
+/// What the Authorization header holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Presented<'h> {
+    Nothing,
+    Token(&'h str),
+    /// A scheme without anything behind it.
+    Malformed,
+}
+
+fn presented(headers: &HeaderMap) -> Presented<'_> {
+    let Some(value) = headers.get(AUTHORIZATION) else {
+        return Presented::Nothing;
+    };
+    // A token is ASCII (RFC 6750, section 2.1).
+    let Ok(text) = value.to_str() else {
+        return Presented::Malformed;
+    };
+    let Some((scheme, rest)) = text.trim_ascii().split_once([' ', '\t']) else {
+        return Presented::Malformed;
+    };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Presented::Nothing;
+    }
+    let token = rest.trim_ascii();
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if !token.is_empty() && token.bytes().all(fits) {
+        Presented::Token(token)
+    } else {
+        Presented::Malformed
+    }
+}
+
+fn malformed() -> Verdict {
+    Verdict::Refuse(Refusal {
+        status: StatusCode::BAD_REQUEST,
+        message: Cow::Borrowed("the Authorization header must be a scheme and a token"),
+        members: Vec::new(),
+        challenge: None,
+        reason: "bad_authorization",
+    })
+}
