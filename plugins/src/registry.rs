@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth};
+use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth, oauth2};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -10,6 +10,9 @@ use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth};
 pub enum Type {
     /// [`jwt`]
     Jwt,
+    /// [`oauth2`]
+    #[serde(rename = "oauth2")]
+    OAuth2,
     /// [`key_auth`]
     KeyAuth,
     /// [`acl`]
@@ -18,13 +21,14 @@ pub enum Type {
 
 impl Type {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Jwt, Self::KeyAuth, Self::Acl];
+    pub const ALL: [Self; 4] = [Self::Jwt, Self::OAuth2, Self::KeyAuth, Self::Acl];
 
     /// The name of the block in an `AuthPlugin`, of the type in the snapshot and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
+            Self::OAuth2 => "oauth2",
             Self::KeyAuth => "keyAuth",
             Self::Acl => "acl",
         }
@@ -40,7 +44,7 @@ impl Type {
     #[must_use]
     pub const fn authenticates(self) -> bool {
         match self {
-            Self::Jwt | Self::KeyAuth => true,
+            Self::Jwt | Self::OAuth2 | Self::KeyAuth => true,
             Self::Acl => false,
         }
     }
@@ -49,7 +53,7 @@ impl Type {
     #[must_use]
     pub const fn attaches_to_consumers(self) -> bool {
         match self {
-            Self::Jwt | Self::KeyAuth => false,
+            Self::Jwt | Self::OAuth2 | Self::KeyAuth => false,
             Self::Acl => true,
         }
     }
@@ -60,6 +64,8 @@ impl Type {
 pub enum Config {
     /// [`jwt`]
     Jwt(jwt::Config),
+    /// [`oauth2`]
+    OAuth2(Box<oauth2::Config>),
     /// [`key_auth`]
     KeyAuth(key_auth::Config),
     /// [`acl`]
@@ -92,6 +98,7 @@ impl Config {
             Type::from_name(kind).ok_or_else(|| ConfigError::UnknownType(kind.to_owned()))?;
         let read = match kind {
             Type::Jwt => serde_json::from_slice(json).map(Self::Jwt),
+            Type::OAuth2 => serde_json::from_slice(json).map(Self::OAuth2),
             Type::KeyAuth => serde_json::from_slice(json).map(Self::KeyAuth),
             Type::Acl => serde_json::from_slice(json).map(Self::Acl),
         };
@@ -103,6 +110,7 @@ impl Config {
     pub fn to_json(&self) -> Vec<u8> {
         let written = match self {
             Self::Jwt(config) => serde_json::to_vec(config),
+            Self::OAuth2(config) => serde_json::to_vec(config),
             Self::KeyAuth(config) => serde_json::to_vec(config),
             Self::Acl(config) => serde_json::to_vec(config),
         };
@@ -115,6 +123,7 @@ impl Config {
     pub const fn kind(&self) -> Type {
         match self {
             Self::Jwt(_) => Type::Jwt,
+            Self::OAuth2(_) => Type::OAuth2,
             Self::KeyAuth(_) => Type::KeyAuth,
             Self::Acl(_) => Type::Acl,
         }
@@ -125,6 +134,7 @@ impl Config {
     pub fn check(&self) -> Vec<Problem> {
         match self {
             Self::Jwt(config) => config.check(),
+            Self::OAuth2(config) => config.check(),
             Self::KeyAuth(config) => config.check(),
             Self::Acl(config) => config.check(),
         }
@@ -132,9 +142,10 @@ impl Config {
 
     /// The Consumer that stands in where nobody is authenticated.
     #[must_use]
-    pub const fn anonymous(&self) -> Option<&ObjectName> {
+    pub fn anonymous(&self) -> Option<&ObjectName> {
         match self {
             Self::Jwt(config) => config.anonymous.as_ref(),
+            Self::OAuth2(config) => config.anonymous.as_ref(),
             Self::KeyAuth(config) => config.anonymous.as_ref(),
             Self::Acl(_) => None,
         }
@@ -142,8 +153,9 @@ impl Config {
 
     /// The values that it needs and does not hold itself, each under the path of its field.
     #[must_use]
-    pub const fn references(&self) -> Vec<Reference> {
+    pub fn references(&self) -> Vec<Reference> {
         match self {
+            Self::OAuth2(config) => config.references(),
             Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => Vec::new(),
         }
     }

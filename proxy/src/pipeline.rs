@@ -328,6 +328,7 @@ impl Passage<'_> {
             directory,
             now: clock::unix(),
             https,
+            tls: self.conn.peer.tls,
             response: self.edits,
             watch: None,
         };

@@ -3,6 +3,7 @@
 //! Resources are decoded once and forgotten: of each stay the hash and what was made of it. A resource that cannot be taken
 //! harms itself only. Its last good version stays in force; a plugin has none, its routes are closed.
 
+mod applications;
 mod build;
 mod held;
 mod parts;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use plugins::directory::{Changes, Directory, KeyId, NewConsumer, NewJwt, NewKey};
+use plugins::directory::{
+    Changes, Directory, KeyId, NewConsumer, NewJwt, NewKey,
+};
 use plugins::handler::Services;
 use plugins::jwt::{Algorithm, Material, VerificationKey, Verifier};
 use prost::Message;
@@ -28,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::router::Regexes;
 use crate::runtime::{ChainPlugin, Runtime};
 use crate::tls::Certificate;
+use applications::Fields;
 use build::{Conflicts, Context, Tables, TlsPorts};
 use held::{Inventory, Place};
 use parts::{ListenerParts, RouteParts};
@@ -307,7 +311,7 @@ impl State {
                 match (old, place) {
                     (None, Place::Table) => drop(self.names.insert(id, key.as_str().into())),
                     // It was refused before.
-                    (Some(Place::Table), Place::Key(_) | Place::Jwt(_) | Place::Consumer) => {
+                    (Some(Place::Table), Place::Key(_) | Place::Jwt(_) | Place::Application(_) | Place::Consumer) => {
                         drop(self.names.remove(&id))
                     }
                     _ => {}
@@ -466,6 +470,17 @@ impl State {
                 let slot = self.directory.put_jwt(&mut progress.changes, new);
                 Ok(Place::Jwt(slot))
             }
+            Proof::Application(proof) => {
+                let fields = Fields {
+                    id: &credential.id,
+                    namespace,
+                    consumer,
+                    times: (not_before, expires_at),
+                };
+                let new = applications::read(&proof, id, &fields)?;
+                let slot = self.directory.put_application(&mut progress.changes, new);
+                Ok(Place::Application(slot))
+            }
         }
     }
 
@@ -511,6 +526,7 @@ impl State {
             Place::Consumer => progress.changes.remove_consumer(*id),
             Place::Key(slot) => progress.changes.remove_key(*id, slot),
             Place::Jwt(slot) => progress.changes.remove_jwt(*id, slot),
+            Place::Application(slot) => progress.changes.remove_application(*id, slot),
             Place::Table => {
                 let Some(key) = self.names.remove(id) else {
                     return;
@@ -560,6 +576,9 @@ fn forget_key(old: Option<Place>, new: Place, id: KeyId, changes: &mut Changes) 
     match old {
         Some(Place::Key(slot)) if new != Place::Key(slot) => changes.remove_key(id, slot),
         Some(Place::Jwt(slot)) if new != Place::Jwt(slot) => changes.remove_jwt(id, slot),
+        Some(Place::Application(slot)) if new != Place::Application(slot) => {
+            changes.remove_application(id, slot);
+        }
         _ => {}
     }
 }
