@@ -76,11 +76,6 @@ impl Value {
 }
 
 impl Parameters {
-    /// Nothing.
-    pub(super) fn none() -> Self {
-        Self(Vec::new())
-    }
-
     /// Reads what the request says.
     pub(super) async fn read<B: RequestBody>(exchange: &mut Exchange<'_, B>) -> Result<Self, Refused> {
         let query = exchange.head.uri.query().unwrap_or_default();

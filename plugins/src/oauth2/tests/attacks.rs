@@ -202,9 +202,10 @@ async fn only_its_own_application_revokes_a_token() {
         }
     }
     assert_eq!(rig.present(access).await, "ok");
+    let rig = &rig;
     let revoke = |token| {
         let parameters = [&app[..], &[("token", token)]].concat();
-        async { rig.post("revoke", &parameters.clone()).await.status }
+        async move { rig.post("revoke", &parameters).await.status }
     };
     assert_eq!(revoke("unknown").await, 200);
     assert_eq!(revoke(access).await, 200);
