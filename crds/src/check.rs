@@ -167,15 +167,17 @@ pub fn is_redirect_uri(text: &str) -> bool {
         return false;
     };
     let mut letters = scheme.bytes();
-    let is_scheme = letters.next().is_some_and(|first| first.is_ascii_alphabetic())
+    let is_scheme = letters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic())
         && letters.all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte));
     let run = ["javascript", "data", "vbscript"];
     is_scheme
         && !run.iter().any(|bad| scheme.eq_ignore_ascii_case(bad))
         && !rest.is_empty()
-        && rest.bytes().all(|byte| {
-            (b'!'..=b'~').contains(&byte) && byte != b'"' && byte != b'#'
-        })
+        && rest
+            .bytes()
+            .all(|byte| (b'!'..=b'~').contains(&byte) && byte != b'"' && byte != b'#')
 }
 
 impl AuthPluginSpec {

@@ -125,9 +125,9 @@ pub(crate) const MANDATORY_SCOPE: Rule = Rule {
 pub(crate) fn is_https_url(text: &str) -> bool {
     text.strip_prefix("https://").is_some_and(|rest| {
         rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
-            && rest
-                .bytes()
-                .all(|byte| (b'!'..=b'~').contains(&byte) && !matches!(byte, b'"' | b'#' | b'?' | b'\\'))
+            && rest.bytes().all(|byte| {
+                (b'!'..=b'~').contains(&byte) && !matches!(byte, b'"' | b'#' | b'?' | b'\\')
+            })
     })
 }
 

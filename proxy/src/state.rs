@@ -15,9 +15,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use plugins::directory::{
-    Changes, Directory, KeyId, NewConsumer, NewJwt, NewKey,
-};
+use plugins::directory::{Changes, Directory, KeyId, NewConsumer, NewJwt, NewKey};
 use plugins::handler::Services;
 use plugins::jwt::{Algorithm, Material, VerificationKey, Verifier};
 use prost::Message;
@@ -311,9 +309,10 @@ impl State {
                 match (old, place) {
                     (None, Place::Table) => drop(self.names.insert(id, key.as_str().into())),
                     // It was refused before.
-                    (Some(Place::Table), Place::Key(_) | Place::Jwt(_) | Place::Application(_) | Place::Consumer) => {
-                        drop(self.names.remove(&id))
-                    }
+                    (
+                        Some(Place::Table),
+                        Place::Key(_) | Place::Jwt(_) | Place::Application(_) | Place::Consumer,
+                    ) => drop(self.names.remove(&id)),
                     _ => {}
                 }
                 if !self.refused.is_empty() && !is_plugin {

@@ -82,7 +82,8 @@ impl Reading {
             reading.entry(inputs, namespace, &at, &format!("data.{key}"))
         };
         let at = one_of(CLIENT_ID, "client_id");
-        let client_id = read(self, at).and_then(|value| self.client_id(value, &format!("data.{at}")));
+        let client_id =
+            read(self, at).and_then(|value| self.client_id(value, &format!("data.{at}")));
         let at = one_of("clientType", "client_type");
         let kind = if has(at) {
             read(self, at)
@@ -91,9 +92,7 @@ impl Reading {
         };
         let secret = match kind.as_deref() {
             Some(b"public") => Some(None),
-            Some(b"confidential") => {
-                read(self, one_of(CLIENT_SECRET, "client_secret")).map(Some)
-            }
+            Some(b"confidential") => read(self, one_of(CLIENT_SECRET, "client_secret")).map(Some),
             Some(_) => {
                 self.refuse(format!("data.{at}"), "must be confidential or public");
                 None

@@ -5,6 +5,7 @@ mod gateways;
 mod incremental;
 mod ingresses;
 mod jwt;
+mod oauth2;
 mod objects;
 mod plugins;
 mod properties;

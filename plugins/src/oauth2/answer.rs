@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
@@ -115,7 +113,10 @@ impl Refused {
 }
 
 /// Members with the state that the client sent.
-pub(super) fn with_state(mut members: Map<String, Value>, state: Option<&str>) -> Map<String, Value> {
+pub(super) fn with_state(
+    mut members: Map<String, Value>,
+    state: Option<&str>,
+) -> Map<String, Value> {
     if let Some(state) = state {
         members.insert("state".to_owned(), state.into());
     }
@@ -123,7 +124,11 @@ pub(super) fn with_state(mut members: Map<String, Value>, state: Option<&str>) -
 }
 
 /// An answer that nobody may keep.
-pub(super) fn json(status: StatusCode, members: Map<String, Value>, reason: &'static str) -> Answer {
+pub(super) fn json(
+    status: StatusCode,
+    members: Map<String, Value>,
+    reason: &'static str,
+) -> Answer {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(
         CONTENT_TYPE,
@@ -143,8 +148,7 @@ pub(super) fn json(status: StatusCode, members: Map<String, Value>, reason: &'st
 /// The answer to another method than POST.
 pub(super) fn wrong_method(method: &http::Method, endpoint: &str) -> Answer {
     let description = format!("The HTTP method {method} is invalid for the {endpoint} endpoint");
-    let challenge =
-        format!("Bearer error=\"invalid_method\", error_description=\"{description}\"");
+    let challenge = format!("Bearer error=\"invalid_method\", error_description=\"{description}\"");
     let failure = Failure {
         status: StatusCode::METHOD_NOT_ALLOWED,
         // A method is a token: it needs no escapes and fits into a header.
@@ -152,7 +156,9 @@ pub(super) fn wrong_method(method: &http::Method, endpoint: &str) -> Answer {
         ..Failure::bad("invalid_method", description)
     };
     let mut answer = failure.answer(None);
-    answer.headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    answer
+        .headers
+        .insert(ALLOW, HeaderValue::from_static("POST"));
     answer
 }
 

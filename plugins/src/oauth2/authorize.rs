@@ -45,9 +45,9 @@ impl Handler {
         {
             return failure.answer(state);
         }
-        let client = parameters.text(Name::ClientId).and_then(|client_id| {
-            self.client(exchange.directory, client_id, None, exchange.now)
-        });
+        let client = parameters
+            .text(Name::ClientId)
+            .and_then(|client_id| self.client(exchange.directory, client_id, None, exchange.now));
         let asked = self.ask(&parameters, client.as_ref());
         let Some(client) = client else {
             return Failure::client().answer(state);
@@ -65,7 +65,8 @@ impl Handler {
             }
             Err(failure) => {
                 let named = parameters.text(Name::RedirectUri);
-                let own = named.and_then(|uri| client.redirect_uris.iter().find(|own| ***own == *uri));
+                let own =
+                    named.and_then(|uri| client.redirect_uris.iter().find(|own| ***own == *uri));
                 let mut about = vec![
                     ("error", failure.error),
                     ("error_description", &*failure.description),
@@ -163,7 +164,10 @@ impl Handler {
         if given.is_some_and(|key| self.is_provision_key(key.as_bytes())) {
             return Ok(());
         }
-        Err(Failure::bad("invalid_provision_key", "Invalid provision_key"))
+        Err(Failure::bad(
+            "invalid_provision_key",
+            "Invalid provision_key",
+        ))
     }
 }
 
@@ -176,7 +180,8 @@ pub(super) fn user(parameters: &Parameters) -> Result<&str, Failure> {
         .ok_or_else(|| Failure::bad(ERROR, "Missing authenticated_userid parameter"))?;
     // The upstream is told it in a header.
     if user.chars().any(char::is_control) || user.len() > MAX_USER {
-        let description = "authenticated_userid must be at most 1024 bytes without control characters";
+        let description =
+            "authenticated_userid must be at most 1024 bytes without control characters";
         return Err(Failure::bad(ERROR, description));
     }
     Ok(user)
@@ -225,11 +230,7 @@ pub(super) fn foreign_redirect() -> Failure {
 }
 
 /// The challenge that the verifier of the code will have to fit.
-fn challenge(
-    pkce: Pkce,
-    public: bool,
-    parameters: &Parameters,
-) -> Result<Option<String>, Failure> {
+fn challenge(pkce: Pkce, public: bool, parameters: &Parameters) -> Result<Option<String>, Failure> {
     let bad = |description: &'static str| Failure::bad("invalid_request", description);
     let method = parameters.value(Name::CodeChallengeMethod);
     let challenge = match parameters.value(Name::CodeChallenge) {
@@ -252,6 +253,8 @@ fn challenge(
             }
             _ => Ok(None),
         },
-        (None, _) => Err(bad("code_challenge is required when code_method is present")),
+        (None, _) => Err(bad(
+            "code_challenge is required when code_method is present",
+        )),
     }
 }

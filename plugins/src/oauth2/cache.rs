@@ -144,7 +144,10 @@ mod tests {
         let before = age(&key);
         assert!(find(&key, 5).is_none());
         note(key, before, &token(), 5);
-        assert_eq!(find(&key, 5).unwrap().scope.as_ref().unwrap(), "email profile");
+        assert_eq!(
+            find(&key, 5).unwrap().scope.as_ref().unwrap(),
+            "email profile"
+        );
         assert!(find(&key, 6).is_none());
         forget(&Digest::of(&key));
         assert!(find(&key, 5).is_none());
@@ -159,7 +162,9 @@ mod tests {
     fn other_threads_forget_it_too() {
         let key = Key::of("test", b"b");
         note(key, age(&key), &token(), 5);
-        std::thread::spawn(move || forget(&Digest::of(&key))).join().unwrap();
+        std::thread::spawn(move || forget(&Digest::of(&key)))
+            .join()
+            .unwrap();
         assert!(find(&key, 5).is_none());
     }
 

@@ -63,7 +63,12 @@ impl<'a> Claim<'a> {
     }
 
     /// The application that is meant.
-    pub(super) fn find(&self, handler: &Handler, directory: &Directory, now: i64) -> Option<Client> {
+    pub(super) fn find(
+        &self,
+        handler: &Handler,
+        directory: &Directory,
+        now: i64,
+    ) -> Option<Client> {
         let client_id = self.client_id.as_deref()?;
         let secret = self.secret.as_deref();
         let found = handler.client(directory, client_id, secret, now);

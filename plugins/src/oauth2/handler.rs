@@ -138,7 +138,11 @@ impl Failure {
         const UNAUTHORIZED: StatusCode = StatusCode::UNAUTHORIZED;
         const BAD: StatusCode = StatusCode::BAD_REQUEST;
         match self {
-            Self::NoToken => (UNAUTHORIZED, "invalid_request", "The access token is missing"),
+            Self::NoToken => (
+                UNAUTHORIZED,
+                "invalid_request",
+                "The access token is missing",
+            ),
             Self::Unknown | Self::Expired | Self::OtherPlugin | Self::NoApplication => {
                 (UNAUTHORIZED, "invalid_token", INVALID)
             }

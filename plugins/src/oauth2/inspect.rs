@@ -112,10 +112,12 @@ impl Handler {
                 client.proven
             }
         };
-        let client = client.filter(proven).ok_or_else(Failure::client_challenged)?;
-        let token = parameters.text(Name::Token).ok_or_else(|| {
-            Failure::bad("invalid_request", "Missing token parameter")
-        })?;
+        let client = client
+            .filter(proven)
+            .ok_or_else(Failure::client_challenged)?;
+        let token = parameters
+            .text(Name::Token)
+            .ok_or_else(|| Failure::bad("invalid_request", "Missing token parameter"))?;
         Ok((client, token.to_owned()))
     }
 }

@@ -16,9 +16,7 @@ use super::handler::Handler;
 use super::records::{
     Access, CODE_LIFETIME, Code, Line, Spent, Subject, end, is_over, read, ttl, write,
 };
-use super::secrets::{
-    Digest, Handle, Secret, access_key, code_key, random, refresh_digest,
-};
+use super::secrets::{Digest, Handle, Secret, access_key, code_key, random, refresh_digest};
 
 /// How often a refresh token that may be used again is tried where others use it at the same time.
 const ATTEMPTS: usize = 64;
@@ -129,7 +127,10 @@ impl Handler {
         if let Some(entry) = self.store().get(&handle.key()).await? {
             return self.replayed_code(&handle, &entry, &cause, now).await;
         }
-        match self.begin(&handle, Some(digest), &cause, subject, now).await {
+        match self
+            .begin(&handle, Some(digest), &cause, subject, now)
+            .await
+        {
             Err(Denied::Invalid) => match self.store().get(&handle.key()).await? {
                 Some(entry) => self.replayed_code(&handle, &entry, &cause, now).await,
                 None => Err(Denied::Invalid),
@@ -190,7 +191,8 @@ impl Handler {
             return None;
         }
         let expires_in = (line.access_expires != 0).then(|| (line.access_expires - now).max(0));
-        let is_current = |refresh: &Secret| line.refresh == Some(refresh_digest(refresh.as_bytes()));
+        let is_current =
+            |refresh: &Secret| line.refresh == Some(refresh_digest(refresh.as_bytes()));
         Some(Tokens {
             access,
             expires_in,
@@ -211,7 +213,11 @@ impl Handler {
             .store()
             .put_new(&handle.key(), &write(&line), self.line_ttl())
             .await?;
-        if stored { Ok(tokens) } else { Err(Denied::Invalid) }
+        if stored {
+            Ok(tokens)
+        } else {
+            Err(Denied::Invalid)
+        }
     }
 
     /// New tokens, and the line that names them. The access token is stored.
@@ -226,15 +232,17 @@ impl Handler {
         let settings = self.settings();
         let salt: [u8; 16] = random()?;
         let access = Secret::access(cause.secret, &salt);
-        let refresh = (settings.token_expiration > 0)
-            .then(|| Secret::refresh(handle, cause.secret, &salt));
+        let refresh =
+            (settings.token_expiration > 0).then(|| Secret::refresh(handle, cause.secret, &salt));
         let line = Line {
             subject: subject.clone(),
             revoked: false,
             code,
             access: Digest::of(&access_key(access.as_bytes())),
             access_expires: end(now, settings.token_expiration),
-            refresh: refresh.as_ref().map(|token| refresh_digest(token.as_bytes())),
+            refresh: refresh
+                .as_ref()
+                .map(|token| refresh_digest(token.as_bytes())),
             refresh_issued: now,
             refresh_expires: end(now, settings.refresh_token_ttl),
             spent: Some(Spent {
@@ -300,7 +308,11 @@ impl Handler {
         let handle = Handle::of_refresh_token(token).ok_or(Denied::Invalid)?;
         let digest = refresh_digest(token.as_bytes());
         for _ in 0..ATTEMPTS {
-            let entry = self.store().get(&handle.key()).await?.ok_or(Denied::Invalid)?;
+            let entry = self
+                .store()
+                .get(&handle.key())
+                .await?
+                .ok_or(Denied::Invalid)?;
             let line: Line = read(&entry.value).ok_or(Denied::Invalid)?;
             let subject = &line.subject;
             if line.revoked || !self.honours(&subject.plugin, subject.global) {
@@ -324,7 +336,12 @@ impl Handler {
             let (tokens, next) = self.rotated(&handle, &line, &cause, token, now).await?;
             let stored = self
                 .store()
-                .replace(&handle.key(), &entry.version, &write(&next), self.line_ttl())
+                .replace(
+                    &handle.key(),
+                    &entry.version,
+                    &write(&next),
+                    self.line_ttl(),
+                )
                 .await?;
             if stored {
                 cache::forget(&line.access);
@@ -355,12 +372,19 @@ impl Handler {
     /// The scope of the new access token, where it is not the old one.
     fn scope_of_refresh(&self, had: &str, asked: Option<&str>) -> Result<Option<String>, Denied> {
         let offered = |scope: &str| self.settings().scopes.iter().any(|own| own == scope);
-        if !had.split(' ').filter(|scope| !scope.is_empty()).all(offered) {
+        if !had
+            .split(' ')
+            .filter(|scope| !scope.is_empty())
+            .all(offered)
+        {
             return Err(Denied::Scope);
         }
         let Some(asked) = asked else { return Ok(None) };
         let asked: Vec<&str> = asked.split_whitespace().collect();
-        if asked.iter().all(|scope| had.split(' ').any(|own| own == *scope)) {
+        if asked
+            .iter()
+            .all(|scope| had.split(' ').any(|own| own == *scope))
+        {
             Ok(Some(asked.join(" ")))
         } else {
             Err(Denied::Scope)
@@ -368,7 +392,11 @@ impl Handler {
     }
 
     /// Ends a line: nothing of it counts any more, and its code gives nothing.
-    pub(super) async fn revoke_line(&self, handle: &Handle, line: &Line) -> Result<(), Unavailable> {
+    pub(super) async fn revoke_line(
+        &self,
+        handle: &Handle,
+        line: &Line,
+    ) -> Result<(), Unavailable> {
         let ended = Line {
             revoked: true,
             ..line.clone()

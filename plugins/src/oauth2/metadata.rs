@@ -47,7 +47,10 @@ impl Handler {
             ("revocation_endpoint_auth_methods_supported", methods),
             ("introspection_endpoint_auth_methods_supported", proven),
             ("code_challenge_methods_supported", json!(["S256"])),
-            ("authorization_response_iss_parameter_supported", true.into()),
+            (
+                "authorization_response_iss_parameter_supported",
+                true.into(),
+            ),
         ] {
             members.insert(name.to_owned(), value);
         }

@@ -77,7 +77,9 @@ impl Value {
 
 impl Parameters {
     /// Reads what the request says.
-    pub(super) async fn read<B: RequestBody>(exchange: &mut Exchange<'_, B>) -> Result<Self, Refused> {
+    pub(super) async fn read<B: RequestBody>(
+        exchange: &mut Exchange<'_, B>,
+    ) -> Result<Self, Refused> {
         let query = exchange.head.uri.query().unwrap_or_default();
         let mut values = fields(&Format::Form, query.as_bytes())?;
         if let Some(format) = Format::of(&exchange.head.headers) {
@@ -108,9 +110,12 @@ impl Parameters {
     /// `scope` and `code_verifier` have errors of their own.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let own = [Name::Scope as usize, Name::CodeVerifier as usize];
-        let repeated = self.0.iter().zip(NAMES).enumerate().find(|(at, (value, _))| {
-            **value == Value::Repeated && !own.contains(at)
-        });
+        let repeated = self
+            .0
+            .iter()
+            .zip(NAMES)
+            .enumerate()
+            .find(|(at, (value, _))| **value == Value::Repeated && !own.contains(at));
         repeated.map_or(Ok(()), |(_, (_, name))| {
             let description = format!("{name} must be given once");
             Err(Failure::bad("invalid_request", description))
@@ -134,7 +139,9 @@ fn unread(error: BodyError) -> Refused {
             status: http::StatusCode::PAYLOAD_TOO_LARGE,
             ..Failure::bad("invalid_request", "The request's body is too long")
         },
-        BodyError::Incomplete => Failure::bad("invalid_request", "The request's body is incomplete"),
+        BodyError::Incomplete => {
+            Failure::bad("invalid_request", "The request's body is incomplete")
+        }
     }
     .into()
 }

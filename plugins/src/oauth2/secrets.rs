@@ -182,14 +182,20 @@ fn letters(secret: &[u8], salt: &[u8; 16], purpose: &str, length: usize) -> Stri
         let mut stream = [0; 128];
         let info = [b"postern oauth2 ", purpose.as_bytes(), &[round]];
         // The length is one that HKDF can give.
-        let filled = secret.expand(&info, Stream).map(|okm| okm.fill(&mut stream));
+        let filled = secret
+            .expand(&info, Stream)
+            .map(|okm| okm.fill(&mut stream));
         if !matches!(filled, Ok(Ok(()))) {
             continue;
         }
         // Bytes beyond the last multiple of 62 would make some letters likelier.
         let fair = stream.iter().filter(|byte| **byte < 248);
         let drawn = fair.filter_map(|byte| ALPHABET.get(usize::from(*byte) % ALPHABET.len()));
-        text.extend(drawn.take(length - text.len()).map(|letter| char::from(*letter)));
+        text.extend(
+            drawn
+                .take(length - text.len())
+                .map(|letter| char::from(*letter)),
+        );
         if text.len() == length {
             break;
         }
@@ -208,8 +214,10 @@ mod tests {
         assert_eq!(unique.len(), 1000);
         assert!(all.iter().all(|secret| is_well_formed(secret.as_bytes())));
         // Every letter comes up: 32,000 drawn of 62.
-        let letters: std::collections::HashSet<u8> =
-            all.iter().flat_map(|secret| secret.as_bytes().to_vec()).collect();
+        let letters: std::collections::HashSet<u8> = all
+            .iter()
+            .flat_map(|secret| secret.as_bytes().to_vec())
+            .collect();
         assert_eq!(letters.len(), 62);
     }
 
@@ -230,7 +238,14 @@ mod tests {
 
     #[test]
     fn nothing_else_is_well_formed() {
-        for text in ["", "short", &"a".repeat(31), &"a".repeat(33), &"a-".repeat(16), &"ä".repeat(16)] {
+        for text in [
+            "",
+            "short",
+            &"a".repeat(31),
+            &"a".repeat(33),
+            &"a-".repeat(16),
+            &"ä".repeat(16),
+        ] {
             assert!(!is_well_formed(text.as_bytes()), "{text}");
             assert_eq!(Handle::of_refresh_token(text), None);
         }

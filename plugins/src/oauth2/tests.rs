@@ -12,9 +12,7 @@ use store::{SealingKeys, Settings, Store, Url};
 
 use crate::Config;
 use crate::directory::{Changes, Directory, KeyId, KeySlot, NewApplication, digest_of};
-use crate::handler::{
-    Answer, BuildContext, Exchange, Handler, Refusal, Services, Values, Verdict,
-};
+use crate::handler::{Answer, BuildContext, Exchange, Handler, Refusal, Services, Values, Verdict};
 use crate::stage::{self, NOW, Scene};
 
 const CALLBACK: &str = "https://app.test/cb";
@@ -42,7 +40,9 @@ struct Said {
 
 impl Said {
     fn text(&self, member: &str) -> &str {
-        self.json[member].as_str().unwrap_or_else(|| panic!("{member}: {self:?}"))
+        self.json[member]
+            .as_str()
+            .unwrap_or_else(|| panic!("{member}: {self:?}"))
     }
 
     /// A parameter behind the redirect URI.
@@ -160,8 +160,10 @@ impl Rig {
             .extend_pairs(parameters)
             .finish();
         let form = "content-type: application/x-www-form-urlencoded";
-        self.answer(&format!("POST /oauth2/{endpoint}\nhost: shop.test\n{form}\n\n{body}"))
-            .await
+        self.answer(&format!(
+            "POST /oauth2/{endpoint}\nhost: shop.test\n{form}\n\n{body}"
+        ))
+        .await
     }
 
     async fn authorize(&self, more: &[(&str, &str)]) -> Said {
@@ -182,8 +184,7 @@ impl Rig {
     }
 
     async fn token(&self, more: &[(&str, &str)]) -> Said {
-        let mut parameters =
-            BTreeMap::from([("client_id", "app"), ("client_secret", "sec")]);
+        let mut parameters = BTreeMap::from([("client_id", "app"), ("client_secret", "sec")]);
         parameters.extend(more.iter().copied());
         let parameters: Vec<_> = parameters.into_iter().collect();
         self.post("token", &parameters).await
@@ -234,10 +235,15 @@ async fn a_code_becomes_tokens_over_every_store() {
 #[tokio::test]
 async fn the_upstream_is_told_scope_and_user() {
     let rig = Rig::new(ALL);
-    let tokens = rig.redeem(&rig.code(&[("scope", "email  profile")]).await).await;
+    let tokens = rig
+        .redeem(&rig.code(&[("scope", "email  profile")]).await)
+        .await;
     let token = tokens.text("access_token");
     let mut scene = Scene::read(&format!("GET /\nauthorization: token {token}"));
-    assert!(matches!(rig.verdict(&mut scene).await, Verdict::Continue("ok")));
+    assert!(matches!(
+        rig.verdict(&mut scene).await,
+        Verdict::Continue("ok")
+    ));
     assert_eq!(scene.caller.scope.unwrap(), "email profile");
     assert_eq!(scene.caller.user.unwrap(), "u1");
     assert_eq!(scene.caller.credential.unwrap().header().unwrap(), "app");
@@ -251,17 +257,28 @@ async fn a_token_is_found_in_header_body_and_query_and_hidden_there() {
     let tokens = rig.token(&[("grant_type", "client_credentials")]).await;
     let token = tokens.text("access_token");
     for (given, left) in [
-        (format!("GET /a\nx-auth: BEARER {token}\nx: y"), "GET /a\nx: y".to_owned()),
-        (format!("GET /a\nx-auth: {token}"), "GET /a".to_owned()),
-        (format!("GET /a?x=1&access_token={token}&y"), "GET /a?x=1&y".to_owned()),
         (
-            format!("PUT /\ncontent-type: application/json\n\n{{\"a\":1,\"access_token\":\"{token}\"}}"),
+            format!("GET /a\nx-auth: BEARER {token}\nx: y"),
+            "GET /a\nx: y".to_owned(),
+        ),
+        (format!("GET /a\nx-auth: {token}"), "GET /a".to_owned()),
+        (
+            format!("GET /a?x=1&access_token={token}&y"),
+            "GET /a?x=1&y".to_owned(),
+        ),
+        (
+            format!(
+                "PUT /\ncontent-type: application/json\n\n{{\"a\":1,\"access_token\":\"{token}\"}}"
+            ),
             "PUT /\ncontent-type: application/json\n\n{\"a\":1}".to_owned(),
         ),
     ] {
         let mut scene = Scene::read(&given);
         let verdict = rig.verdict(&mut scene).await;
-        assert!(matches!(verdict, Verdict::Continue("ok")), "{given}: {verdict:?}");
+        assert!(
+            matches!(verdict, Verdict::Continue("ok")),
+            "{given}: {verdict:?}"
+        );
         assert_eq!(scene.write(), left);
     }
     // A bad header hides a good parameter; two of them are none.
@@ -283,15 +300,30 @@ async fn a_token_is_found_in_header_body_and_query_and_hidden_there() {
 async fn metadata_say_what_is_on_offer() {
     let rig = Rig::new(r#"{"enableAuthorizationCode":true,"loginUrl":"https://login.test/"}"#);
     for (path, issuer) in [
-        ("/.well-known/oauth-authorization-server", "https://shop.test"),
-        ("/.well-known/oauth-authorization-server/api", "https://shop.test/api"),
-        ("/api/.well-known/oauth-authorization-server", "https://shop.test/api"),
+        (
+            "/.well-known/oauth-authorization-server",
+            "https://shop.test",
+        ),
+        (
+            "/.well-known/oauth-authorization-server/api",
+            "https://shop.test/api",
+        ),
+        (
+            "/api/.well-known/oauth-authorization-server",
+            "https://shop.test/api",
+        ),
     ] {
         let said = rig.answer(&format!("GET {path}\nhost: shop.test")).await;
         assert_eq!(said.text("issuer"), issuer);
-        assert_eq!(said.text("token_endpoint"), format!("{issuer}/oauth2/token"));
+        assert_eq!(
+            said.text("token_endpoint"),
+            format!("{issuer}/oauth2/token")
+        );
         assert_eq!(said.text("authorization_endpoint"), "https://login.test/");
-        assert_eq!(said.json["response_types_supported"], serde_json::json!(["code"]));
+        assert_eq!(
+            said.json["response_types_supported"],
+            serde_json::json!(["code"])
+        );
     }
 }
 
@@ -320,6 +352,9 @@ fn nothing_secret_is_shown() {
     let rig = Rig::new(ALL);
     let debug = format!("{:?}", rig.handler);
     let digest = format!("{:?}", digest_of(b"prov"));
-    assert!(!debug.contains("\"prov\"") && !debug.contains(&digest), "{debug}");
+    assert!(
+        !debug.contains("\"prov\"") && !debug.contains(&digest),
+        "{debug}"
+    );
     assert_eq!(Bytes::from_static(b"prov"), "prov");
 }

@@ -209,7 +209,9 @@ fn check_verifier(code: &Code, parameters: &Parameters) -> Result<(), Failure> {
     };
     let verifier = match parameters.value(Name::CodeVerifier) {
         Value::Absent => {
-            return Err(bad("code_verifier is required for PKCE authorization requests"));
+            return Err(bad(
+                "code_verifier is required for PKCE authorization requests",
+            ));
         }
         Value::Text(verifier) => verifier,
         Value::NotText | Value::Repeated => return Err(bad("code_verifier is not a string")),

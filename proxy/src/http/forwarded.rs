@@ -100,7 +100,11 @@ impl Peer {
         keep_or(
             headers,
             X_FORWARDED_PROTO,
-            |value| [&b"http"[..], b"https"].iter().any(|scheme| value.eq_ignore_ascii_case(scheme)),
+            |value| {
+                [&b"http"[..], b"https"]
+                    .iter()
+                    .any(|scheme| value.eq_ignore_ascii_case(scheme))
+            },
             self.proto(),
         );
         let is_port =

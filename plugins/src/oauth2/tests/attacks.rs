@@ -43,13 +43,21 @@ async fn a_code_is_bound_to_its_application_redirect_and_challenge() {
             "invalid_request",
             "code_verifier must be between 43 and 128 characters",
         ),
-        (&[("code_verifier", CHALLENGE)], "invalid_grant", "Invalid code"),
+        (
+            &[("code_verifier", CHALLENGE)],
+            "invalid_grant",
+            "Invalid code",
+        ),
     ] {
         let mut parameters = with(more);
         parameters.push(("code", &code));
         let said = rig.token(&parameters).await;
         assert_eq!(
-            (said.status, said.text("error"), said.text("error_description")),
+            (
+                said.status,
+                said.text("error"),
+                said.text("error_description")
+            ),
             (400, error, description),
             "{more:?}"
         );
@@ -86,9 +94,15 @@ async fn a_code_ends_after_its_time() {
 async fn pkce_cannot_be_weakened() {
     let rig = Rig::new(ALL);
     for (more, description) in [
-        (&[("client_id", "spa")][..], "code_challenge is required for public clients"),
         (
-            &[("code_challenge", CHALLENGE), ("code_challenge_method", "plain")],
+            &[("client_id", "spa")][..],
+            "code_challenge is required for public clients",
+        ),
+        (
+            &[
+                ("code_challenge", CHALLENGE),
+                ("code_challenge_method", "plain"),
+            ],
             "code_challenge_method is not supported, must be S256",
         ),
         (
@@ -116,7 +130,11 @@ async fn what_is_given_twice_is_refused() {
         let form = "content-type: application/x-www-form-urlencoded";
         let request = format!("POST /oauth2/authorize\nhost: a\n{form}\n\n{all}&{twice}");
         let said = rig.answer(&request).await;
-        assert_eq!((said.status, said.text("error")), (400, "invalid_request"), "{twice}");
+        assert_eq!(
+            (said.status, said.text("error")),
+            (400, "invalid_request"),
+            "{twice}"
+        );
     }
 }
 
@@ -137,7 +155,9 @@ async fn a_user_cannot_smuggle_headers() {
 async fn plain_http_is_refused_everywhere() {
     let rig = Rig::new(ALL);
     for endpoint in ["authorize", "token", "revoke", "introspect"] {
-        let mut scene = Scene::read(&format!("POST /oauth2/{endpoint}\nhost: a\nx-forwarded-proto: https"));
+        let mut scene = Scene::read(&format!(
+            "POST /oauth2/{endpoint}\nhost: a\nx-forwarded-proto: https"
+        ));
         let mut exchange = Exchange {
             head: &mut scene.head,
             body: &mut scene.body,
@@ -170,21 +190,41 @@ async fn only_an_application_that_proves_itself_learns_about_its_tokens() {
         &[("client_id", "nobody"), ("client_secret", "sec")],
     ] {
         for token in [access, refresh] {
-            let said = rig.post("introspect", &[client, &[("token", token)]].concat()).await;
-            assert_eq!((said.status, said.text("error")), (401, "invalid_client"), "{client:?}");
-            assert!(said.headers["www-authenticate"].to_str().unwrap().starts_with("Basic"));
+            let said = rig
+                .post("introspect", &[client, &[("token", token)]].concat())
+                .await;
+            assert_eq!(
+                (said.status, said.text("error")),
+                (401, "invalid_client"),
+                "{client:?}"
+            );
+            assert!(
+                said.headers["www-authenticate"]
+                    .to_str()
+                    .unwrap()
+                    .starts_with("Basic")
+            );
         }
     }
     let app = [("client_id", "app"), ("client_secret", "sec")];
     let second = [("client_id", "second"), ("client_secret", "sec2")];
     for token in [access, refresh] {
-        let said = rig.post("introspect", &[&second[..], &[("token", token)]].concat()).await;
+        let said = rig
+            .post("introspect", &[&second[..], &[("token", token)]].concat())
+            .await;
         assert_eq!(said.json, serde_json::json!({"active": false}));
-        let said = rig.post("introspect", &[&app[..], &[("token", token)]].concat()).await;
+        let said = rig
+            .post("introspect", &[&app[..], &[("token", token)]].concat())
+            .await;
         assert_eq!(said.json["active"], true);
-        assert_eq!((said.text("client_id"), said.text("scope"), said.text("sub")), ("app", "email", "u1"));
+        assert_eq!(
+            (said.text("client_id"), said.text("scope"), said.text("sub")),
+            ("app", "email", "u1")
+        );
     }
-    let said = rig.post("introspect", &[&app[..], &[("token", "nonsense")]].concat()).await;
+    let said = rig
+        .post("introspect", &[&app[..], &[("token", "nonsense")]].concat())
+        .await;
     assert_eq!(said.json, serde_json::json!({"active": false}));
 }
 
@@ -195,9 +235,15 @@ async fn only_its_own_application_revokes_a_token() {
     let (access, refresh) = (tokens.text("access_token"), tokens.text("refresh_token"));
     let app = [("client_id", "app"), ("client_secret", "sec")];
     let second = [("client_id", "second"), ("client_secret", "sec2")];
-    for (client, status) in [(&[][..], 401), (&[("client_id", "app")], 401), (&second[..], 400)] {
+    for (client, status) in [
+        (&[][..], 401),
+        (&[("client_id", "app")], 401),
+        (&second[..], 400),
+    ] {
         for token in [access, refresh] {
-            let said = rig.post("revoke", &[client, &[("token", token)]].concat()).await;
+            let said = rig
+                .post("revoke", &[client, &[("token", token)]].concat())
+                .await;
             assert_eq!(said.status, status, "{client:?}");
         }
     }
@@ -213,7 +259,10 @@ async fn only_its_own_application_revokes_a_token() {
     let next = rig.refresh(refresh).await;
     assert_eq!(rig.present(next.text("access_token")).await, "ok");
     assert_eq!(revoke(next.text("refresh_token")).await, 200);
-    assert_eq!(rig.present(next.text("access_token")).await, "unknown_token");
+    assert_eq!(
+        rig.present(next.text("access_token")).await,
+        "unknown_token"
+    );
     assert_eq!(rig.refresh(next.text("refresh_token")).await.status, 400);
 }
 
@@ -228,8 +277,15 @@ async fn no_bearer_that_is_not_ours_passes() {
     let code = rig.code(&[]).await;
     let tokens = rig.redeem(&rig.code(&[]).await).await;
     for token in [
-        "", "x", &changed, &good[..31], &format!("{good}a"), &good.to_lowercase(), &code,
-        tokens.text("refresh_token"), "eyJhbGciOiJub25lIn0.e30.",
+        "",
+        "x",
+        &changed,
+        &good[..31],
+        &format!("{good}a"),
+        &good.to_lowercase(),
+        &code,
+        tokens.text("refresh_token"),
+        "eyJhbGciOiJub25lIn0.e30.",
     ] {
         assert_eq!(rig.present(token).await, "unknown_token", "{token}");
     }

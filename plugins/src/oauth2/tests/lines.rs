@@ -19,14 +19,19 @@ fn race(rig: &Arc<Rig>, parameters: Vec<(&'static str, String)>) -> Vec<Said> {
                     .enable_all()
                     .build()
                     .unwrap();
-                let parameters: Vec<_> =
-                    parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let parameters: Vec<_> = parameters
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
                 barrier.wait();
                 runtime.block_on(rig.token(&parameters))
             })
         })
         .collect();
-    racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+    racers
+        .into_iter()
+        .map(|racer| racer.join().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -56,7 +61,10 @@ async fn of_many_that_refresh_one_gets_tokens_over_every_store() {
             let refresh = tokens.text("refresh_token").to_owned();
             let said = race(
                 &rig,
-                vec![("grant_type", "refresh_token".into()), ("refresh_token", refresh)],
+                vec![
+                    ("grant_type", "refresh_token".into()),
+                    ("refresh_token", refresh),
+                ],
             );
             let won = said.iter().filter(|said| said.status == 200).count();
             assert_eq!(won, 1, "{kind}");
@@ -74,7 +82,11 @@ async fn a_code_that_comes_again_ends_all_that_followed_from_it() {
         let (access, refresh) = (second.text("access_token"), second.text("refresh_token"));
         assert_eq!(rig.present(access).await, "ok");
         let again = rig.redeem(&code).await;
-        assert_eq!((again.status, again.text("error")), (400, "invalid_request"), "{kind}");
+        assert_eq!(
+            (again.status, again.text("error")),
+            (400, "invalid_request"),
+            "{kind}"
+        );
         assert_eq!(rig.present(access).await, "unknown_token", "{kind}");
         assert_eq!(rig.refresh(refresh).await.status, 400, "{kind}");
         // Not even the code begins anew.
@@ -98,15 +110,16 @@ async fn a_refresh_token_that_was_replaced_ends_its_line() {
     assert_eq!(rig.present(second.text("access_token")).await, "ok");
     let again = rig.refresh(first.text("refresh_token")).await;
     assert_eq!(again.text("error_description"), "Invalid refresh_token");
-    assert_eq!(rig.present(second.text("access_token")).await, "unknown_token");
+    assert_eq!(
+        rig.present(second.text("access_token")).await,
+        "unknown_token"
+    );
     assert_eq!(rig.refresh(second.text("refresh_token")).await.status, 400);
 }
 
 #[tokio::test]
 async fn with_a_grace_the_same_answer_comes_again() {
-    let mut rig = Rig::new(
-        r#"{"enableAuthorizationCode":true,"retryGraceSeconds":10}"#,
-    );
+    let mut rig = Rig::new(r#"{"enableAuthorizationCode":true,"retryGraceSeconds":10}"#);
     let code = rig.code(&[]).await;
     let first = rig.redeem(&code).await;
     rig.now += 9;
@@ -121,7 +134,10 @@ async fn with_a_grace_the_same_answer_comes_again() {
     // The next step is over the code's head, and later it is a replay.
     rig.now += 10;
     assert_eq!(rig.refresh(refresh).await.status, 400);
-    assert_eq!(rig.present(second.text("access_token")).await, "unknown_token");
+    assert_eq!(
+        rig.present(second.text("access_token")).await,
+        "unknown_token"
+    );
 }
 
 #[tokio::test]
@@ -136,10 +152,16 @@ async fn a_refresh_token_may_be_used_again_where_that_is_wanted() {
     let refresh = first.text("refresh_token").to_owned();
     let second = rig.refresh(&refresh).await;
     assert_eq!(second.text("refresh_token"), refresh);
-    assert_eq!(rig.present(first.text("access_token")).await, "unknown_token");
+    assert_eq!(
+        rig.present(first.text("access_token")).await,
+        "unknown_token"
+    );
     let said = race(
         &Arc::new(rig),
-        vec![("grant_type", "refresh_token".into()), ("refresh_token", refresh)],
+        vec![
+            ("grant_type", "refresh_token".into()),
+            ("refresh_token", refresh),
+        ],
     );
     assert!(said.iter().filter(|said| said.status == 200).count() > 0);
     assert!(said.iter().all(|said| matches!(said.status, 200 | 503)));
@@ -192,7 +214,10 @@ async fn global_tokens_count_where_both_plugins_say_so() {
     let token = first.token(&[("grant_type", "client_credentials")]).await;
     let token = token.text("access_token");
     assert_eq!(rig(global, "Plugin/shop/b").present(token).await, "ok");
-    assert_eq!(rig(local, "Plugin/shop/c").present(token).await, "global_token");
+    assert_eq!(
+        rig(local, "Plugin/shop/c").present(token).await,
+        "global_token"
+    );
     let own = rig(local, "Plugin/shop/c");
     let token = own.token(&[("grant_type", "client_credentials")]).await;
     let token = token.text("access_token");
@@ -202,7 +227,9 @@ async fn global_tokens_count_where_both_plugins_say_so() {
 #[tokio::test]
 async fn an_access_token_of_a_line_may_have_less_scope() {
     let rig = Rig::new(ALL);
-    let tokens = rig.redeem(&rig.code(&[("scope", "email profile")]).await).await;
+    let tokens = rig
+        .redeem(&rig.code(&[("scope", "email profile")]).await)
+        .await;
     let narrowed = rig
         .token(&[
             ("grant_type", "refresh_token"),
@@ -219,5 +246,8 @@ async fn an_access_token_of_a_line_may_have_less_scope() {
         ("refresh_token", narrowed.text("refresh_token")),
         ("scope", "profile admin"),
     ];
-    assert_eq!(rig.token(&more).await.text("error_description"), "Scope mismatch");
+    assert_eq!(
+        rig.token(&more).await.text("error_description"),
+        "Scope mismatch"
+    );
 }

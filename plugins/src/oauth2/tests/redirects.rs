@@ -97,7 +97,10 @@ async fn what_is_not_registered_leads_to_the_first_that_is() {
                 .await;
             assert_eq!(said.status, 400, "{variant}");
             let uri = said.text("redirect_uri");
-            assert!(uri.starts_with("https://app.test/cb?error=invalid_request&"), "{variant}: {uri}");
+            assert!(
+                uri.starts_with("https://app.test/cb?error=invalid_request&"),
+                "{variant}: {uri}"
+            );
             assert_eq!(said.sent("code"), None);
             assert_eq!(said.sent("access_token"), None);
         }
@@ -128,5 +131,8 @@ async fn what_is_registered_keeps_its_query() {
         ])
         .await;
     let uri = said.text("redirect_uri");
-    assert!(uri.starts_with("https://app.test/other?a=1#access_token="), "{uri}");
+    assert!(
+        uri.starts_with("https://app.test/other?a=1#access_token="),
+        "{uri}"
+    );
 }
