@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "postern.v1.KeyAuth",
             "postern.v1.Jwt",
             "postern.v1.Jwt.verification",
+            "postern.v1.Application",
         ])
         .compile_fds(descriptors)?;
     Ok(())

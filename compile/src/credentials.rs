@@ -3,6 +3,7 @@
 //! A key out of a Secret loses one line break at its end, which editors and `kubectl create secret --from-file` leave
 //! there and which no header could carry.
 
+mod application;
 mod jwt;
 mod public_key;
 
@@ -83,6 +84,8 @@ impl Reading {
             self.key_auth(inputs, object, key_auth);
         } else if let Some(jwt) = &spec.jwt {
             self.jwt(inputs, object, jwt);
+        } else if let Some(oauth2) = &spec.oauth2 {
+            self.application(inputs, object, oauth2);
         }
     }
 
@@ -149,7 +152,7 @@ impl Reading {
             Generated::Foreign => {
                 let message = format!(
                     "Secret {namespace}/{name} is there already and not owned by this Credential, so nothing is generated \
-                     into it; refer to it with {field}.secretRef, or rename one of them"
+                     into it; refer to it in {field}, or rename one of them"
                 );
                 self.unresolved(field, "Conflicted", message);
                 false
@@ -176,9 +179,9 @@ impl Reading {
             .get(CREDENTIAL_LABEL)
             .map(String::as_str)
             .unwrap_or_default();
-        if !matches!(label, "key-auth" | "jwt") {
+        if !matches!(label, "key-auth" | "jwt" | "oauth2") {
             let field = format!("metadata.labels[{CREDENTIAL_LABEL}]");
-            let message = format!("{label:?} is not supported; use key-auth or jwt");
+            let message = format!("{label:?} is not supported; use key-auth, jwt or oauth2");
             self.refuse(field, message);
             return;
         }
@@ -199,9 +202,10 @@ impl Reading {
                 return;
             }
         }
-        if label == "jwt" {
-            self.jwt_secret(inputs, object);
-            return;
+        match label {
+            "jwt" => return self.jwt_secret(inputs, object),
+            "oauth2" => return self.application_secret(inputs, object),
+            _ => {}
         }
         let (namespace, name) = (&object.reference.namespace, &object.reference.name);
         if let Some(key) = self.entry(inputs, namespace, &entry(name, ENTRY), "data.key") {
@@ -272,6 +276,11 @@ pub(crate) fn sources(reference: &ObjectRef, spec: &CredentialSpec) -> Vec<Objec
         sources.extend(secrets.map(|entry| of(Kind::Secret, &entry.name)));
         let config_map = jwt.public_key_config_map_ref.as_ref();
         sources.extend(config_map.map(|entry| of(Kind::ConfigMap, &entry.name)));
+    }
+    if let Some(oauth2) = &spec.oauth2 {
+        generates |= !application::to_generate(oauth2).is_empty();
+        let secret = oauth2.client_secret_ref.as_ref();
+        sources.extend(secret.map(|entry| of(Kind::Secret, &entry.name)));
     }
     sources.extend(generates.then(|| of(Kind::Secret, &reference.name)));
     sources

@@ -17,6 +17,8 @@ pub(crate) enum Unique {
     ApiKey(Digest),
     /// What tokens say to mean a Credential.
     JwtKey(Arc<str>),
+    /// What an application calls itself by.
+    ClientId(Arc<str>),
 }
 
 impl Unique {
@@ -25,6 +27,7 @@ impl Unique {
         match self {
             Self::ApiKey(_) => Type::KeyAuth,
             Self::JwtKey(_) => Type::Jwt,
+            Self::ClientId(_) => Type::OAuth2,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use plugins::{Config, acl, jwt, key_auth, openid_connect};
+use plugins::{Config, acl, jwt, key_auth, oauth2, openid_connect};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,9 @@ pub struct AuthPluginSpec {
     /// Callers sign in at an OpenID provider, or present one of its access tokens. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub openid_connect: Option<Box<openid_connect::Config>>,
+    /// Callers prove themselves with an access token that this plugin issues. Exactly one plugin block must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<oauth2::Config>,
     /// Only some groups of Consumers may pass. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<acl::Config>,
@@ -86,10 +89,11 @@ impl AuthPluginSpec {
     pub fn configs(&self) -> Vec<Config> {
         let key_auth = self.key_auth.clone().map(Config::KeyAuth);
         let jwt = self.jwt.clone().map(Config::Jwt);
+        let oauth2 = self.oauth2.clone().map(Box::new).map(Config::OAuth2);
         let acl = self.acl.clone().map(Config::Acl);
         let openid_connect = self.openid_connect.clone().map(Config::OpenidConnect);
-        let all = key_auth.into_iter().chain(jwt).chain(openid_connect);
-        all.chain(acl).collect()
+        let authenticating = key_auth.into_iter().chain(jwt).chain(oauth2);
+        authenticating.chain(openid_connect).chain(acl).collect()
     }
 }
 

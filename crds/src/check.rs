@@ -4,8 +4,8 @@ use plugins::{Problem, Problems};
 
 use crate::schema;
 use crate::{
-    AuthPluginSpec, ConsumerSpec, CredentialSpec, JwtCredential, NamespacesFrom, SelectorOperator,
-    TargetRef,
+    AuthPluginSpec, ClientType, ConsumerSpec, CredentialSpec, JwtCredential, NamespacesFrom,
+    OAuth2Credential, SelectorOperator, TargetRef,
 };
 
 const TAGS: usize = 64;
@@ -56,8 +56,10 @@ impl CredentialSpec {
         };
         found.rule("", ordered, schema::TIME_ORDER);
         found.items("tags", &self.tags, 0, TAGS, 128);
-        let one = self.key_auth.is_some() != self.jwt.is_some();
-        found.rule("", one, schema::ONE_CREDENTIAL);
+        let blocks = usize::from(self.key_auth.is_some())
+            + usize::from(self.jwt.is_some())
+            + usize::from(self.oauth2.is_some());
+        found.rule("", blocks == 1, schema::ONE_CREDENTIAL);
         if let Some(key_auth) = &self.key_auth {
             found.rule(
                 "keyAuth",
@@ -74,6 +76,9 @@ impl CredentialSpec {
         }
         if let Some(jwt) = &self.jwt {
             jwt.check(&mut found);
+        }
+        if let Some(oauth2) = &self.oauth2 {
+            oauth2.check(&mut found);
         }
         found.0
     }
@@ -123,6 +128,56 @@ impl JwtCredential {
             found.length(&format!("{field}.key"), &reference.key, 1, 253);
         }
     }
+}
+
+impl OAuth2Credential {
+    fn check(&self, found: &mut Problems) {
+        found.length("oauth2.name", &self.name, 1, 253);
+        if let Some(client_id) = &self.client_id {
+            found.length("oauth2.clientId", client_id, 1, 253);
+            found.rule(
+                "oauth2.clientId",
+                is_client_id(client_id),
+                schema::CLIENT_ID,
+            );
+        }
+        if let Some(at) = &self.client_secret_ref {
+            found.length("oauth2.clientSecretRef.name", &at.name, 1, 253);
+            found.length("oauth2.clientSecretRef.key", &at.key, 1, 253);
+        }
+        let fits = self.client_secret_ref.is_none() || self.client_type != ClientType::Public;
+        found.rule("oauth2", fits, schema::PUBLIC_SECRET);
+        found.items("oauth2.redirectUris", &self.redirect_uris, 0, 32, 1024);
+        let fit = self.redirect_uris.iter().all(|uri| is_redirect_uri(uri));
+        found.rule("oauth2.redirectUris", fit, schema::REDIRECT_URIS);
+    }
+}
+
+/// Whether an application may call itself that.
+#[must_use]
+pub fn is_client_id(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| (b'!'..=b'~').contains(&byte) && byte != b':')
+}
+
+/// Whether users may be sent there with a code or a token.
+#[must_use]
+pub fn is_redirect_uri(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return false;
+    };
+    let mut letters = scheme.bytes();
+    let is_scheme = letters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic())
+        && letters.all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte));
+    let run = ["javascript", "data", "vbscript"];
+    is_scheme
+        && !run.iter().any(|bad| scheme.eq_ignore_ascii_case(bad))
+        && !rest.is_empty()
+        && rest
+            .bytes()
+            .all(|byte| (b'!'..=b'~').contains(&byte) && byte != b'"' && byte != b'#')
 }
 
 impl AuthPluginSpec {

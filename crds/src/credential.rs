@@ -82,6 +82,9 @@ pub struct CredentialSpec {
     /// What verifies signed tokens, for jwt plugins. Exactly one block must be given; jwt: {} generates key and secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<JwtCredential>,
+    /// An application, for oauth2 plugins. Exactly one block must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth2: Option<OAuth2Credential>,
 }
 
 /// Where an API key comes from. With neither field the controller generates a key of 32 characters into the entry "key"
@@ -135,6 +138,49 @@ pub struct JwtCredential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = schema::rules(&[schema::HTTP_URL])))]
     pub jwks_uri: Option<String>,
+}
+
+/// An application that asks for tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::PUBLIC_SECRET])))]
+pub struct OAuth2Credential {
+    /// What people call it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// What it calls itself by in requests; unique in the namespace, and sent to the upstream as X-Credential-Identifier.
+    /// Default: one of 32 characters is generated into the entry "clientId" of a Secret that is named after the Credential
+    /// and owned by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = schema::rules(&[schema::CLIENT_ID])))]
+    pub client_id: Option<String>,
+    /// Entry of a Secret in the same namespace that holds its secret; not with clientType public. Default: one of 32
+    /// characters is generated into the entry "clientSecret" of a Secret that is named after the Credential and owned by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_ref: Option<SecretKeyRef>,
+    /// confidential: it can keep a secret. public: it runs where its users, or everybody, can read it, and has none. Default:
+    /// confidential.
+    #[serde(default)]
+    pub client_type: ClientType,
+    /// Where its users may be sent to with a code or a token, at most 32; compared byte for byte. Default: none, it can use
+    /// neither codes nor the implicit grant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 1024)),
+        extend("x-kubernetes-validations" = schema::rules(&[schema::REDIRECT_URIS]))
+    )]
+    pub redirect_uris: Vec<String>,
+}
+
+/// Whether an application can keep a secret.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ClientType {
+    #[default]
+    Confidential,
+    Public,
 }
 
 /// What the gateway made of a Credential.

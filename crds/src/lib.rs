@@ -25,9 +25,11 @@ pub use auth_plugin::{
     AuthPlugin, AuthPluginSpec, AuthPluginStatus, ConsumerNamespaces, NamespaceSelector,
     NamespacesFrom, SelectorOperator, SelectorRequirement, TargetRef,
 };
+pub use check::{is_client_id, is_redirect_uri};
 pub use consumer::{Consumer, ConsumerSpec, ConsumerStatus};
 pub use credential::{
-    Credential, CredentialSpec, CredentialStatus, JwtCredential, KeyAuthCredential,
+    ClientType, Credential, CredentialSpec, CredentialStatus, JwtCredential, KeyAuthCredential,
+    OAuth2Credential,
 };
 pub use manifest::{ManifestError, definitions, manifests};
 pub use nulls::prune_nulls;

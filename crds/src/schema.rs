@@ -19,8 +19,9 @@ pub(crate) const GROUPS: Rule = Rule {
 };
 
 pub(crate) const ONE_CREDENTIAL: Rule = Rule {
-    cel: "has(self.keyAuth) != has(self.jwt)",
-    message: "spec needs exactly one credential block: keyAuth (keyAuth: {} generates a key) or jwt (jwt: {} generates key and secret)",
+    cel: "[has(self.keyAuth), has(self.jwt), has(self.oauth2)].exists_one(given, given)",
+    message: "spec needs exactly one credential block: keyAuth (keyAuth: {} generates a key), jwt (jwt: {} generates key and \
+              secret) or oauth2 (oauth2: {name: NAME} generates client id and secret)",
 };
 
 pub(crate) const JWT_SECRET: Rule = Rule {
@@ -34,6 +35,22 @@ pub(crate) const JWT_PUBLIC_KEY: Rule = Rule {
           + (has(self.jwksUri) ? 1 : 0)",
     message: "jwt needs exactly one of publicKey, publicKeySecretRef, publicKeyConfigMapRef and jwksUri with RS, PS, ES and \
               EdDSA algorithms, and none of them with HS256, HS384 and HS512",
+};
+
+pub(crate) const CLIENT_ID: Rule = Rule {
+    cel: "self.matches('^[!-9;-~]+$')",
+    message: "may hold only printable ASCII characters, no blanks and no colon: it is the user name of Basic credentials",
+};
+
+pub(crate) const PUBLIC_SECRET: Rule = Rule {
+    cel: "!has(self.clientSecretRef) || self.clientType != 'public'",
+    message: "oauth2.clientSecretRef is for applications that can keep a secret: remove it, or set clientType to confidential",
+};
+
+pub(crate) const REDIRECT_URIS: Rule = Rule {
+    cel: "self.all(uri, uri.matches('^[A-Za-z][A-Za-z0-9+.-]*:[!$-~]+$') && !uri.matches('^(?i)(javascript|data|vbscript):'))",
+    message: "must be absolute URIs such as https://app.example/callback, without a fragment, of printable ASCII characters, \
+              and nothing that a browser would run (javascript:, data:, vbscript:)",
 };
 
 pub(crate) const TTL_OR_EXPIRY: Rule = Rule {
@@ -57,8 +74,8 @@ pub(crate) const HASH: Rule = Rule {
 };
 
 pub(crate) const ONE_PLUGIN: Rule = Rule {
-    cel: "[has(self.keyAuth), has(self.jwt), has(self.openidConnect), has(self.acl)].exists_one(given, given)",
-    message: "spec needs exactly one plugin block: give one of keyAuth, jwt, openidConnect and acl, and make an AuthPlugin for each other",
+    cel: "[has(self.keyAuth), has(self.jwt), has(self.oauth2), has(self.openidConnect), has(self.acl)].exists_one(given, given)",
+    message: "spec needs exactly one plugin block: give one of keyAuth, jwt, oauth2, openidConnect and acl, and make an AuthPlugin for each other",
 };
 
 pub(crate) const CONSUMER_TARGET: Rule = Rule {

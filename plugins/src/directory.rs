@@ -5,9 +5,11 @@
 //! reader sees a shard before or after a change and never waits. What a look-up returns is a copy of its own: nothing
 //! that workers share is counted up or down on behalf of a request.
 
+mod applications;
 mod consumers;
 mod jwts;
 mod keys;
+mod named;
 mod names;
 
 use std::hash::{BuildHasher, RandomState};
@@ -17,14 +19,16 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
 
+pub use applications::{Application, ApplicationLookup, NewApplication};
 pub use consumers::{ConsumerRef, NewConsumer};
 pub use jwts::{JwtCredential, JwtLookup, NewJwt};
 pub use keys::{CredentialId, KeySlot, NewKey};
+pub use named::Lookup;
 pub use names::{KeyId, Namespaces};
 
 use consumers::{ConsumerChange, ConsumerShard, Identifier};
-use jwts::{JwtChange, JwtShard};
 use keys::{KeyChange, KeyShard, Position, Times};
+use named::{Change, Named, Shard};
 use names::Interner;
 
 /// How many shards each table has; as many as a snapshot has buckets.
@@ -53,10 +57,14 @@ pub enum KeyLookup {
 /// Who a credential proves, and the credential's public identifier.
 pub type Proven = (ConsumerRef, CredentialId);
 
+/// All shards of one table of names.
+type Shards<T> = Box<[ArcSwap<Shard<T>>]>;
+
 /// Consumers and credentials.
 pub struct Directory {
     keys: Box<[ArcSwap<KeyShard>]>,
-    jwts: Box<[ArcSwap<JwtShard>]>,
+    jwts: Shards<JwtCredential>,
+    applications: Shards<Application>,
     consumers: Box<[ArcSwap<ConsumerShard>]>,
     namespaces: Mutex<Interner>,
     credentials: AtomicUsize,
@@ -67,15 +75,13 @@ pub struct Directory {
 
 impl Default for Directory {
     fn default() -> Self {
-        let (keys, jwts) = (std::sync::Arc::default(), std::sync::Arc::default());
-        let consumers = std::sync::Arc::default();
+        let (keys, consumers) = (std::sync::Arc::default(), std::sync::Arc::default());
         Self {
             keys: (0..SHARDS)
                 .map(|_| ArcSwap::new(std::sync::Arc::clone(&keys)))
                 .collect(),
-            jwts: (0..SHARDS)
-                .map(|_| ArcSwap::new(std::sync::Arc::clone(&jwts)))
-                .collect(),
+            jwts: shards(),
+            applications: shards(),
             consumers: (0..SHARDS)
                 .map(|_| ArcSwap::new(std::sync::Arc::clone(&consumers)))
                 .collect(),
@@ -97,7 +103,8 @@ impl std::fmt::Debug for Directory {
 #[derive(Debug, Default)]
 pub struct Changes {
     keys: Vec<KeyChange>,
-    jwts: Vec<(KeySlot, JwtChange)>,
+    jwts: Vec<(KeySlot, Change<JwtCredential>)>,
+    applications: Vec<(KeySlot, Change<Application>)>,
     consumers: Vec<(KeyId, ConsumerChange)>,
 }
 
@@ -105,7 +112,7 @@ impl Changes {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.len() + self.jwts.len() + self.consumers.len()
+        self.keys.len() + self.jwts.len() + self.applications.len() + self.consumers.len()
     }
 
     /// Whether there is none.
@@ -121,7 +128,12 @@ impl Changes {
 
     /// Takes away the JWT credential `id`, which was put at `slot`.
     pub fn remove_jwt(&mut self, id: KeyId, slot: KeySlot) {
-        self.jwts.push((slot, JwtChange::Remove(id)));
+        self.jwts.push((slot, Change::Remove(id)));
+    }
+
+    /// Takes away the application `id`, which was put at `slot`.
+    pub fn remove_application(&mut self, id: KeyId, slot: KeySlot) {
+        self.applications.push((slot, Change::Remove(id)));
     }
 
     /// Puts a Consumer, in place of what was under its key.
@@ -207,22 +219,31 @@ impl Directory {
         let Some(shard) = self.jwts.get(position.slot.shard()) else {
             return judge(JwtLookup::Unknown);
         };
-        let shard = shard.load();
-        let mut lookup = JwtLookup::Unknown;
-        for credential in shard
-            .matches(position, name)
-            .filter(|credential| namespaces.contains(credential.namespace()))
-        {
-            lookup = match lookup {
-                _ if !credential.in_force(now) => match lookup {
-                    JwtLookup::Unknown => JwtLookup::OutOfTime,
-                    other => other,
-                },
-                JwtLookup::Unknown | JwtLookup::OutOfTime => JwtLookup::Found(credential),
-                JwtLookup::Found(_) | JwtLookup::Ambiguous => JwtLookup::Ambiguous,
-            };
-        }
-        judge(lookup)
+        judge(shard.load().find(position, name, namespaces, now))
+    }
+
+    /// Looks up an application, and lets `judge` look at it. `now` is in seconds since 1970.
+    pub fn application<R>(
+        &self,
+        client_id: &str,
+        namespaces: &Namespaces,
+        now: i64,
+        judge: impl FnOnce(ApplicationLookup<'_>) -> R,
+    ) -> R {
+        let position = self.name_position(client_id);
+        let Some(shard) = self.applications.get(position.slot.shard()) else {
+            return judge(Lookup::Unknown);
+        };
+        judge(shard.load().find(position, client_id, namespaces, now))
+    }
+
+    /// Whom an application proves; None where its Consumer does not exist.
+    #[must_use]
+    pub fn owner_of(&self, application: &Application) -> Option<Proven> {
+        let shard = self.consumers.get(application.consumer.shard())?.load();
+        let identifier = Identifier::Text(&application.client_id);
+        let consumer = shard.find(&application.consumer, identifier)?;
+        Some((consumer.clone(), consumer.credential()))
     }
 
     /// Whom a JWT credential proves; None where its Consumer does not exist.
@@ -239,8 +260,19 @@ impl Directory {
         let position = self.name_position(new.name);
         let namespace = self.namespaces.lock().id(new.namespace);
         let credential = std::sync::Arc::new(JwtCredential::new(new, namespace));
-        let change = JwtChange::Put(position.rank(), credential);
+        let change = Change::Put(position.rank(), credential);
         changes.jwts.push((position.slot, change));
+        position.slot
+    }
+
+    /// Puts an application, in place of the one with the same key in the same shard, which is returned. Where its client id
+    /// changes, that may be another one: it is then to be removed from the old one with [`Changes::remove_application`].
+    pub fn put_application(&self, changes: &mut Changes, new: NewApplication<'_>) -> KeySlot {
+        let position = self.name_position(new.client_id);
+        let namespace = self.namespaces.lock().id(new.namespace);
+        let application = std::sync::Arc::new(Application::new(new, namespace));
+        let change = Change::Put(position.rank(), application);
+        changes.applications.push((position.slot, change));
         position.slot
     }
 
@@ -261,6 +293,7 @@ impl Directory {
         let Changes {
             keys,
             jwts,
+            applications,
             consumers,
         } = changes;
         for group in by_shard(&keys, KeyChange::shard).chunk_by(|(a, _), (b, _)| a == b) {
@@ -271,14 +304,8 @@ impl Directory {
                 shard.store(std::sync::Arc::new(changed));
             }
         }
-        for group in by_shard(&jwts, |(slot, _)| slot.shard()).chunk_by(|(a, _), (b, _)| a == b) {
-            if let Some(shard) = group.first().and_then(|(shard, _)| self.jwts.get(*shard)) {
-                let old = shard.load();
-                let changed = old.changed(group.iter().map(|(_, (_, change))| change));
-                count(&self.credentials, old.len(), changed.len());
-                shard.store(std::sync::Arc::new(changed));
-            }
-        }
+        apply_named(&self.jwts, &jwts, &self.credentials);
+        apply_named(&self.applications, &applications, &self.credentials);
         for group in by_shard(&consumers, |(id, _)| id.shard()).chunk_by(|(a, _), (b, _)| a == b) {
             if let Some(shard) = group
                 .first()
@@ -318,6 +345,28 @@ fn by_shard<T>(changes: &[T], shard: impl Fn(&T) -> usize) -> Vec<(usize, &T)> {
     let mut sorted: Vec<(usize, &T)> = changes.iter().map(|one| (shard(one), one)).collect();
     sorted.sort_by_key(|(shard, _)| *shard);
     sorted
+}
+
+fn shards<T>() -> Shards<T> {
+    let empty = std::sync::Arc::default();
+    (0..SHARDS)
+        .map(|_| ArcSwap::new(std::sync::Arc::clone(&empty)))
+        .collect()
+}
+
+fn apply_named<T: Named + std::fmt::Debug>(
+    shards: &[ArcSwap<Shard<T>>],
+    changes: &[(KeySlot, Change<T>)],
+    total: &AtomicUsize,
+) {
+    for group in by_shard(changes, |(slot, _)| slot.shard()).chunk_by(|(a, _), (b, _)| a == b) {
+        if let Some(shard) = group.first().and_then(|(shard, _)| shards.get(*shard)) {
+            let old = shard.load();
+            let changed = old.changed(group.iter().map(|(_, (_, change))| change));
+            count(total, old.len(), changed.len());
+            shard.store(std::sync::Arc::new(changed));
+        }
+    }
 }
 
 /// Counts what a shard has gained or lost. There is one writer.

@@ -89,6 +89,8 @@ impl Gate {
         exchange.caller.consumer = Some(consumer);
         exchange.caller.credential = None;
         exchange.caller.anonymous = true;
+        exchange.caller.scope = None;
+        exchange.caller.user = None;
         Some(Verdict::Continue(reason))
     }
 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
 use crate::directory::{ConsumerRef, CredentialId, Directory, Namespaces};
 use crate::jwks::KeySets;
-use crate::{Config, acl, jwt, key_auth, openid_connect};
+use crate::{Config, acl, jwt, key_auth, oauth2, openid_connect};
 
 /// The body of a request, as far as plugins need it.
 pub trait RequestBody {
@@ -56,6 +56,8 @@ pub struct Exchange<'a, B> {
     pub https: bool,
     /// What the request is called in the log, for pages that people may ask about.
     pub request_id: &'a str,
+    /// Whether this very connection is encrypted.
+    pub tls: bool,
     /// What the client's answer gets besides, whoever makes it.
     pub response: &'a mut ResponseEdits,
     /// Set by a handler that wants to see the head of the upstream's answer: [`Handler::response`] is then called with this
@@ -92,6 +94,10 @@ pub struct Caller {
     pub anonymous: bool,
     /// Do not tell the upstream the groups.
     pub hide_groups: bool,
+    /// What an access token may be used for (`X-Authenticated-Scope`).
+    pub scope: Option<HeaderValue>,
+    /// The user in whose name an access token was issued (`X-Authenticated-Userid`).
+    pub user: Option<HeaderValue>,
     /// The challenge of a plugin that let the request pass unauthenticated, for one that then asks who calls.
     pub challenge: Option<HeaderValue>,
 }
@@ -232,6 +238,8 @@ pub struct Services {
 pub enum Handler {
     /// [`jwt`]
     Jwt(Box<jwt::handler::Handler>),
+    /// [`oauth2`]
+    OAuth2(Box<oauth2::handler::Handler>),
     /// [`key_auth`]
     KeyAuth(key_auth::handler::Handler),
     /// [`openid_connect`]
@@ -251,6 +259,10 @@ impl Handler {
                 let handler = jwt::handler::Handler::build(config, context)?;
                 Ok(Self::Jwt(Box::new(handler)))
             }
+            Config::OAuth2(config) => {
+                let handler = oauth2::handler::Handler::build(*config, context)?;
+                Ok(Self::OAuth2(Box::new(handler)))
+            }
             Config::KeyAuth(config) => {
                 key_auth::handler::Handler::build(config, context).map(Self::KeyAuth)
             }
@@ -265,7 +277,11 @@ impl Handler {
     /// Sees the head of the upstream's answer to a request for which it set [`Exchange::watch`], and may change its headers.
     pub const fn response(&self, _status: StatusCode, _headers: &mut HeaderMap, _watch: u64) {
         match self {
-            Self::Jwt(_) | Self::KeyAuth(_) | Self::OpenidConnect(_) | Self::Acl(_) => {}
+            Self::Jwt(_)
+            | Self::OAuth2(_)
+            | Self::KeyAuth(_)
+            | Self::OpenidConnect(_)
+            | Self::Acl(_) => {}
         }
     }
 
@@ -273,6 +289,7 @@ impl Handler {
     pub async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
         match self {
             Self::Jwt(handler) => handler.request(exchange).await,
+            Self::OAuth2(handler) => handler.request(exchange).await,
             Self::KeyAuth(handler) => handler.request(exchange).await,
             Self::OpenidConnect(handler) => handler.request(exchange).await,
             Self::Acl(handler) => handler.request(exchange),

@@ -10,6 +10,7 @@
 pub mod acl;
 pub mod jwt;
 pub mod key_auth;
+pub mod oauth2;
 pub mod openid_connect;
 mod problem;
 mod references;

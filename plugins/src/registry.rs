@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth, openid_connect};
+use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth, oauth2, openid_connect};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -10,6 +10,9 @@ use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth, openid_connect};
 pub enum Type {
     /// [`jwt`]
     Jwt,
+    /// [`oauth2`]
+    #[serde(rename = "oauth2")]
+    OAuth2,
     /// [`key_auth`]
     KeyAuth,
     /// [`openid_connect`]
@@ -20,13 +23,20 @@ pub enum Type {
 
 impl Type {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Jwt, Self::KeyAuth, Self::OpenidConnect, Self::Acl];
+    pub const ALL: [Self; 5] = [
+        Self::Jwt,
+        Self::OAuth2,
+        Self::KeyAuth,
+        Self::OpenidConnect,
+        Self::Acl,
+    ];
 
     /// The name of the block in an `AuthPlugin`, of the type in the snapshot and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Jwt => "jwt",
+            Self::OAuth2 => "oauth2",
             Self::KeyAuth => "keyAuth",
             Self::OpenidConnect => "openidConnect",
             Self::Acl => "acl",
@@ -43,7 +53,7 @@ impl Type {
     #[must_use]
     pub const fn authenticates(self) -> bool {
         match self {
-            Self::Jwt | Self::KeyAuth | Self::OpenidConnect => true,
+            Self::Jwt | Self::OAuth2 | Self::KeyAuth | Self::OpenidConnect => true,
             Self::Acl => false,
         }
     }
@@ -52,7 +62,7 @@ impl Type {
     #[must_use]
     pub const fn attaches_to_consumers(self) -> bool {
         match self {
-            Self::Jwt | Self::KeyAuth | Self::OpenidConnect => false,
+            Self::Jwt | Self::OAuth2 | Self::KeyAuth | Self::OpenidConnect => false,
             Self::Acl => true,
         }
     }
@@ -63,6 +73,8 @@ impl Type {
 pub enum Config {
     /// [`jwt`]
     Jwt(jwt::Config),
+    /// [`oauth2`]
+    OAuth2(Box<oauth2::Config>),
     /// [`key_auth`]
     KeyAuth(key_auth::Config),
     /// [`openid_connect`]
@@ -97,6 +109,7 @@ impl Config {
             Type::from_name(kind).ok_or_else(|| ConfigError::UnknownType(kind.to_owned()))?;
         let read = match kind {
             Type::Jwt => serde_json::from_slice(json).map(Self::Jwt),
+            Type::OAuth2 => serde_json::from_slice(json).map(Self::OAuth2),
             Type::KeyAuth => serde_json::from_slice(json).map(Self::KeyAuth),
             Type::OpenidConnect => serde_json::from_slice(json).map(Self::OpenidConnect),
             Type::Acl => serde_json::from_slice(json).map(Self::Acl),
@@ -109,6 +122,7 @@ impl Config {
     pub fn to_json(&self) -> Vec<u8> {
         let written = match self {
             Self::Jwt(config) => serde_json::to_vec(config),
+            Self::OAuth2(config) => serde_json::to_vec(config),
             Self::KeyAuth(config) => serde_json::to_vec(config),
             Self::OpenidConnect(config) => serde_json::to_vec(config),
             Self::Acl(config) => serde_json::to_vec(config),
@@ -122,6 +136,7 @@ impl Config {
     pub const fn kind(&self) -> Type {
         match self {
             Self::Jwt(_) => Type::Jwt,
+            Self::OAuth2(_) => Type::OAuth2,
             Self::KeyAuth(_) => Type::KeyAuth,
             Self::OpenidConnect(_) => Type::OpenidConnect,
             Self::Acl(_) => Type::Acl,
@@ -133,6 +148,7 @@ impl Config {
     pub fn check(&self) -> Vec<Problem> {
         match self {
             Self::Jwt(config) => config.check(),
+            Self::OAuth2(config) => config.check(),
             Self::KeyAuth(config) => config.check(),
             Self::OpenidConnect(config) => config.check(),
             Self::Acl(config) => config.check(),
@@ -141,9 +157,10 @@ impl Config {
 
     /// The Consumer that stands in where nobody is authenticated.
     #[must_use]
-    pub const fn anonymous(&self) -> Option<&ObjectName> {
+    pub fn anonymous(&self) -> Option<&ObjectName> {
         match self {
             Self::Jwt(config) => config.anonymous.as_ref(),
+            Self::OAuth2(config) => config.anonymous.as_ref(),
             Self::KeyAuth(config) => config.anonymous.as_ref(),
             Self::OpenidConnect(_) | Self::Acl(_) => None,
         }
@@ -154,6 +171,7 @@ impl Config {
     pub fn references(&self) -> Vec<Reference> {
         match self {
             Self::OpenidConnect(config) => config.references(),
+            Self::OAuth2(config) => config.references(),
             Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => Vec::new(),
         }
     }

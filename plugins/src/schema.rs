@@ -90,6 +90,53 @@ pub fn is_in_the_clear(url: &str) -> bool {
     !(host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(loopback))
 }
 
+/// The name of one header.
+pub(crate) const HEADER_NAME: Rule = Rule {
+    cel: "self.matches(\"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$\")",
+    message: "may hold only characters of header names: letters, digits and !#$%&'*+-.^_`|~ (no blanks)",
+};
+
+/// Whether a text is a scope of RFC 6749, section 3.3: printable ASCII without blanks, quotes and backslashes.
+pub(crate) fn is_scope(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| (b'!'..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\'))
+}
+
+/// Scopes are listed with blanks between them.
+pub(crate) const SCOPES: Rule = Rule {
+    cel: r#"self.all(scope, scope.matches('^[!#-\\[\\]-~]+$'))"#,
+    message: "may hold only printable ASCII characters, no blanks, quotes and backslashes",
+};
+
+/// Otherwise no token could ever be issued.
+pub(crate) const GRANTS: Rule = Rule {
+    cel: "self.enableAuthorizationCode || self.enableClientCredentials || self.enableImplicitGrant || self.enablePasswordGrant",
+    message: "oauth2 issues no tokens: set at least one of enableAuthorizationCode, enableClientCredentials, \
+              enableImplicitGrant and enablePasswordGrant to true",
+};
+
+/// A scope that must be asked for has to be on offer.
+pub(crate) const MANDATORY_SCOPE: Rule = Rule {
+    cel: "!self.mandatoryScope || size(self.scopes) > 0",
+    message: "mandatoryScope needs scopes: name at least one, or set mandatoryScope to false",
+};
+
+/// Whether a text is the https address of a server or a page.
+pub(crate) fn is_https_url(text: &str) -> bool {
+    text.strip_prefix("https://").is_some_and(|rest| {
+        rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
+            && rest.bytes().all(|byte| {
+                (b'!'..=b'~').contains(&byte) && !matches!(byte, b'"' | b'#' | b'?' | b'\\')
+            })
+    })
+}
+
+/// Addresses that clients are told.
+pub(crate) const HTTPS_URL: Rule = Rule {
+    cel: r#"self.matches('^https://[A-Za-z0-9\\[][!$->@-\\[\\]-~]*$')"#,
+    message: "must be an https:// address without query and fragment",
+};
+
 /// The realm becomes a quoted string of a header.
 pub(crate) const REALM: Rule = Rule {
     cel: "self.matches('^[ -~]+$')",

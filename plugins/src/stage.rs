@@ -104,7 +104,7 @@ pub(crate) fn handler(
             key: "Plugin/shop/it",
             namespaces: directory.namespaces(namespaces.iter().copied()),
             anonymous: anonymous.as_deref(),
-            values: Values::new(&[]),
+            values: Values::new(&[("provisionKeySecretRef".to_owned(), "prov".into())]),
             services: &services(),
         },
     )
@@ -139,6 +139,7 @@ pub(crate) struct Scene {
     pub(crate) body: Body,
     pub(crate) caller: Caller,
     pub(crate) https: bool,
+    pub(crate) tls: bool,
     pub(crate) response: ResponseEdits,
 }
 
@@ -174,6 +175,7 @@ impl Scene {
             body,
             caller: Caller::default(),
             https: false,
+            tls: false,
             response: ResponseEdits::default(),
         }
     }
@@ -188,6 +190,7 @@ impl Scene {
             now: NOW,
             https: self.https,
             request_id: "request-1",
+            tls: self.tls,
             response: &mut self.response,
             watch: None,
         };

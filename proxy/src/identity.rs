@@ -9,6 +9,8 @@ const X_CONSUMER_USERNAME: HeaderName = HeaderName::from_static("x-consumer-user
 const X_CONSUMER_GROUPS: HeaderName = HeaderName::from_static("x-consumer-groups");
 const X_CREDENTIAL_IDENTIFIER: HeaderName = HeaderName::from_static("x-credential-identifier");
 const X_ANONYMOUS_CONSUMER: HeaderName = HeaderName::from_static("x-anonymous-consumer");
+const X_AUTHENTICATED_SCOPE: HeaderName = HeaderName::from_static("x-authenticated-scope");
+const X_AUTHENTICATED_USERID: HeaderName = HeaderName::from_static("x-authenticated-userid");
 
 /// Writes the identity headers. Whatever the client sent under these names is gone already.
 pub(crate) fn tell(caller: &Caller, headers: &mut HeaderMap) {
@@ -26,6 +28,8 @@ pub(crate) fn tell(caller: &Caller, headers: &mut HeaderMap) {
     if !caller.hide_groups {
         put(X_CONSUMER_GROUPS, consumer.groups_header());
     }
+    put(X_AUTHENTICATED_SCOPE, caller.scope.clone());
+    put(X_AUTHENTICATED_USERID, caller.user.clone());
     if caller.anonymous {
         put(X_ANONYMOUS_CONSUMER, Some(HeaderValue::from_static("true")));
     } else {

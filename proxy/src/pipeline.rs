@@ -364,6 +364,7 @@ impl Passage<'_> {
             now: clock::unix(),
             https,
             request_id: self.id.as_str(),
+            tls: self.conn.peer.tls,
             response: self.edits,
             watch: None,
         };

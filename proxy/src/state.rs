@@ -3,6 +3,7 @@
 //! Resources are decoded once and forgotten: of each stay the hash and what was made of it. A resource that cannot be taken
 //! harms itself only. Its last good version stays in force; a plugin has none, its routes are closed.
 
+mod applications;
 mod build;
 mod held;
 mod parts;
@@ -29,6 +30,7 @@ use crate::router::Regexes;
 use crate::runtime::{ChainPlugin, Runtime};
 use crate::tls::Certificate;
 use crate::upstream;
+use applications::Fields;
 use build::{Conflicts, Context, Tables, TlsPorts};
 use held::{Inventory, Place};
 use parts::{ListenerParts, RouteParts};
@@ -308,9 +310,10 @@ impl State {
                 match (old, place) {
                     (None, Place::Table) => drop(self.names.insert(id, key.as_str().into())),
                     // It was refused before.
-                    (Some(Place::Table), Place::Key(_) | Place::Jwt(_) | Place::Consumer) => {
-                        drop(self.names.remove(&id))
-                    }
+                    (
+                        Some(Place::Table),
+                        Place::Key(_) | Place::Jwt(_) | Place::Application(_) | Place::Consumer,
+                    ) => drop(self.names.remove(&id)),
                     _ => {}
                 }
                 if !self.refused.is_empty() && !is_plugin {
@@ -470,6 +473,17 @@ impl State {
                 let slot = self.directory.put_jwt(&mut progress.changes, new);
                 Ok(Place::Jwt(slot))
             }
+            Proof::Application(proof) => {
+                let fields = Fields {
+                    id: &credential.id,
+                    namespace,
+                    consumer,
+                    times: (not_before, expires_at),
+                };
+                let new = applications::read(&proof, id, &fields)?;
+                let slot = self.directory.put_application(&mut progress.changes, new);
+                Ok(Place::Application(slot))
+            }
         }
     }
 
@@ -515,6 +529,7 @@ impl State {
             Place::Consumer => progress.changes.remove_consumer(*id),
             Place::Key(slot) => progress.changes.remove_key(*id, slot),
             Place::Jwt(slot) => progress.changes.remove_jwt(*id, slot),
+            Place::Application(slot) => progress.changes.remove_application(*id, slot),
             Place::Table => {
                 let Some(key) = self.names.remove(id) else {
                     return;
@@ -564,6 +579,9 @@ fn forget_key(old: Option<Place>, new: Place, id: KeyId, changes: &mut Changes) 
     match old {
         Some(Place::Key(slot)) if new != Place::Key(slot) => changes.remove_key(id, slot),
         Some(Place::Jwt(slot)) if new != Place::Jwt(slot) => changes.remove_jwt(id, slot),
+        Some(Place::Application(slot)) if new != Place::Application(slot) => {
+            changes.remove_application(id, slot);
+        }
         _ => {}
     }
 }

@@ -29,7 +29,7 @@ pub mod proto {
             }
         )*};
     }
-    redacted!(Certificate, Secret, KeyAuth, Jwt);
+    redacted!(Certificate, Secret, KeyAuth, Jwt, Application);
     impl std::fmt::Debug for jwt::Verification {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("Verification(redacted)")

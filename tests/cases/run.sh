@@ -18,5 +18,6 @@ mkdir -p "${venv%/*}"
   fi
 ) 9> "$venv.lock"
 
-exec "$venv/bin/python" "$here/run.py" --cases "$here/key-auth.yaml" "$here/jwt.yaml" "$here/openid-connect.yaml" --known "$here/known.yaml" \
+exec "$venv/bin/python" "$here/run.py" --known "$here/known.yaml" \
+  --cases "$here/key-auth.yaml" "$here/jwt.yaml" "$here/oauth2.yaml" "$here/openid-connect.yaml" \
   --https-base https://127.0.0.1:8443 "$@"

@@ -112,7 +112,7 @@ spec: {consumerRef: {name: bob}, keyAuth: {hash: 'HASH'}}
     );
     let digest = |key: &str| match world.credential(key).unwrap().proof.unwrap() {
         proto::credential::Proof::KeyAuth(key_auth) => key_auth.digest,
-        proto::credential::Proof::Jwt(_) => panic!("{key} is of another kind"),
+        _ => panic!("{key} is of another kind"),
     };
     assert_eq!(
         digest("Credential/other/hashed"),
@@ -308,7 +308,7 @@ stringData: {{key: another}}
         "metadata.annotations[postern.dev/consumer]",
         "is missing",
     ]);
-    world.apply(&secret("oauth2", "postern.dev/consumer: alice"));
+    world.apply(&secret("saml", "postern.dev/consumer: alice"));
     assert!(world.credential(key).is_none());
     world.assert_diagnostic(&[
         "Secret shop/bare",

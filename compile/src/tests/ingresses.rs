@@ -281,7 +281,7 @@ fn plugins_of_ingress_service_and_class() {
         "networking.k8s.io",
         "IngressClass",
         "postern",
-        "oauth2: {}",
+        "saml: {}",
     );
     let world = World::of(&format!("{base}{route}{bad}"));
     assert!(world.route(ROUTE).rules[0].deny);

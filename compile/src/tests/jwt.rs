@@ -45,7 +45,7 @@ fn jwt_of(world: &World, name: &str) -> Option<proto::Jwt> {
         .proof?
     {
         proto::credential::Proof::Jwt(jwt) => Some(jwt),
-        proto::credential::Proof::KeyAuth(_) => panic!("{name} is of another kind"),
+        _ => panic!("{name} is of another kind"),
     }
 }
 

@@ -7,6 +7,7 @@ mod incremental;
 mod ingresses;
 mod jwt;
 mod listener_sets;
+mod oauth2;
 mod objects;
 mod plugins;
 mod properties;

@@ -148,7 +148,7 @@ fn what_cannot_be_read_closes_what_it_protects() {
             "keyAuth: {keyName: [a]}",
             "spec.keyAuth.keyName: unknown field `keyName`",
         ),
-        ("oauth2: {}", "spec.oauth2: unknown field `oauth2`"),
+        ("saml: {}", "spec.saml: unknown field `saml`"),
         (
             "keyAuth: {keyInHeader: maybe}",
             "spec.keyAuth.keyInHeader: invalid type: string, expected a boolean",
@@ -187,7 +187,7 @@ fn what_cannot_be_read_closes_what_it_protects() {
     // Switched off means off, readable or not.
     let world = shop_with(&plugin(
         "bad",
-        &format!("{{{TO_ROUTE}, enabled: false, oauth2: {{}}}}"),
+        &format!("{{{TO_ROUTE}, enabled: false, saml: {{}}}}"),
     ));
     assert!(!world.route(ROUTE).rules[0].deny);
 }
@@ -197,7 +197,7 @@ fn an_unreadable_plugin_closes_every_other_scope_too() {
     let bad = |kind: &str, name: &str| {
         shop_with(&plugin(
             "bad",
-            &format!("{{{}, oauth2: {{}}}}", target(kind, name)),
+            &format!("{{{}, saml: {{}}}}", target(kind, name)),
         ))
     };
     let has = |plugins: Vec<String>| plugins.contains(&"Plugin/shop/bad".to_owned());

@@ -16,7 +16,7 @@ fn pool() -> Vec<Object> {
                 "Gateway, name: gateway",
                 "keyAuth: {anonymous: {name: ant}}, consumers: {from: All}",
             ),
-            ("2", "alice", "HTTPRoute, name: web", "oauth2: {}"),
+            ("2", "alice", "HTTPRoute, name: web", "saml: {}"),
         ] {
             texts.push(variant(second, name, hash, (user, target, block)));
         }

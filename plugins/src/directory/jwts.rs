@@ -1,9 +1,8 @@
 //! JWT credentials, by the key that a claim of their tokens holds.
 
 use std::fmt;
-use std::sync::Arc;
 
-use super::keys::Position;
+use super::named::{Lookup, Named};
 use super::names::KeyId;
 use crate::jwt::Verifier;
 
@@ -27,17 +26,7 @@ pub struct NewJwt<'a> {
 }
 
 /// What became of the look-up of a token's key.
-#[derive(Debug)]
-pub enum JwtLookup<'a> {
-    /// One credential in force.
-    Found(&'a JwtCredential),
-    /// Nobody has it.
-    Unknown,
-    /// It is there, but no longer or not yet in force.
-    OutOfTime,
-    /// Two credentials of these namespaces are in force for it: refused, so that no tenant can pose as another.
-    Ambiguous,
-}
+pub type JwtLookup<'a> = Lookup<'a, JwtCredential>;
 
 /// A JWT credential, as the directory holds it.
 pub struct JwtCredential {
@@ -74,62 +63,22 @@ impl JwtCredential {
     pub const fn verifier(&self) -> &Verifier {
         &self.verifier
     }
+}
 
-    pub(super) const fn namespace(&self) -> u32 {
+impl Named for JwtCredential {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn id(&self) -> KeyId {
+        self.id
+    }
+
+    fn namespace(&self) -> u32 {
         self.namespace
     }
 
-    pub(super) const fn in_force(&self, now: i64) -> bool {
-        now >= self.not_before && (self.expires_at == 0 || now < self.expires_at)
-    }
-}
-
-#[derive(Debug)]
-pub(super) enum JwtChange {
-    /// With its rank.
-    Put(u32, Arc<JwtCredential>),
-    Remove(KeyId),
-}
-
-/// Sorted by rank. Readers borrow from the shard; only the writer counts references.
-#[derive(Debug, Default)]
-pub(super) struct JwtShard(Box<[(u32, Arc<JwtCredential>)]>);
-
-impl JwtShard {
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// All credentials that a token with this key means.
-    pub(super) fn matches(
-        &self,
-        position: Position,
-        name: &str,
-    ) -> impl Iterator<Item = &JwtCredential> {
-        let rank = position.rank();
-        let start = self.0.partition_point(|(found, _)| *found < rank);
-        self.0
-            .iter()
-            .skip(start)
-            .take_while(move |(found, _)| *found == rank)
-            .map(|(_, credential)| &**credential)
-            .filter(move |credential| *credential.name == *name)
-    }
-
-    /// A copy with changes made, all of which belong to this shard. Of the changes of one thing the last counts.
-    pub(super) fn changed<'a>(&self, changes: impl Iterator<Item = &'a JwtChange>) -> Self {
-        let mut entries = self.0.to_vec();
-        for change in changes {
-            let id = match change {
-                JwtChange::Put(_, credential) => credential.id,
-                JwtChange::Remove(id) => *id,
-            };
-            entries.retain(|(_, old)| old.id != id);
-            if let JwtChange::Put(rank, credential) = change {
-                let at = entries.partition_point(|(before, _)| before <= rank);
-                entries.insert(at, (*rank, Arc::clone(credential)));
-            }
-        }
-        Self(entries.into())
+    fn times(&self) -> (i64, i64) {
+        (self.not_before, self.expires_at)
     }
 }

@@ -15,8 +15,9 @@ mod tests;
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Uri, request};
 
 /// More fields than this are refused: no reader after the gateway should have to cope with more either.
 pub const MAX_FIELDS: usize = 10_000;
@@ -98,6 +99,36 @@ pub fn each_in_query<'a>(
 pub fn query_without(query: &str, name: &str) -> Option<String> {
     // Whole parameters are cut out between ASCII characters: it stays text.
     form::without(query.as_bytes(), name).and_then(|kept| String::from_utf8(kept).ok())
+}
+
+/// A target that does not hold together without a parameter; it never happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the request's target could not be rewritten")]
+pub struct NotRewritten;
+
+/// Takes the parameters called `name` out of a request's query string, and leaves the rest as it is.
+///
+/// # Errors
+/// Never, as far as anybody knows.
+pub fn remove_from_query(head: &mut request::Parts, name: &str) -> Result<(), NotRewritten> {
+    let Some(rest) = head
+        .uri
+        .query()
+        .and_then(|query| query_without(query, name))
+    else {
+        return Ok(());
+    };
+    let path = head.uri.path();
+    let target = if rest.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{rest}")
+    };
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    // What was there is taken out of a target that was valid, so that the rest is too.
+    parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|_| NotRewritten)?);
+    head.uri = Uri::from_parts(parts).map_err(|_| NotRewritten)?;
+    Ok(())
 }
 
 /// The types of bodies that hold named fields.

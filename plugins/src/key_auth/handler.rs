@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, StatusCode, Uri, request};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::Config;
 use crate::directory::{KeyLookup, Namespaces, digest_of};
-use crate::fields::{self, Field, Format, Unreadable};
+use crate::fields::{self, Field, Format, NotRewritten, Unreadable};
 use crate::gate::{self, Gate};
 use crate::handler::{BodyError, BuildContext, Exchange, Refusal, RequestBody, Verdict};
 
@@ -103,6 +102,12 @@ impl From<BodyError> for Failure {
             BodyError::TooLong => Self::BodyTooLong,
             BodyError::Incomplete => Self::BodyIncomplete,
         }
+    }
+}
+
+impl From<NotRewritten> for Failure {
+    fn from(NotRewritten: NotRewritten) -> Self {
+        Self::NotRewritten
     }
 }
 
@@ -293,7 +298,7 @@ impl Handler {
         for header in std::iter::once(&name.header).chain(&name.hyphened) {
             exchange.head.headers.remove(header);
         }
-        hide_in_query(exchange.head, &name.text)?;
+        fields::remove_from_query(exchange.head, &name.text)?;
         if self.in_body
             && let Some(format) = Format::of(&exchange.head.headers)
         {
@@ -357,25 +362,4 @@ impl Name {
             Presented::of(first.as_bytes())
         })
     }
-}
-
-fn hide_in_query(head: &mut request::Parts, name: &str) -> Result<(), Failure> {
-    let Some(rest) = head
-        .uri
-        .query()
-        .and_then(|query| fields::query_without(query, name))
-    else {
-        return Ok(());
-    };
-    let path = head.uri.path();
-    let target = if rest.is_empty() {
-        path.to_owned()
-    } else {
-        format!("{path}?{rest}")
-    };
-    let mut parts = std::mem::take(&mut head.uri).into_parts();
-    // What was there is taken out of a target that was valid, so that the rest is too.
-    parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|_| Failure::NotRewritten)?);
-    head.uri = Uri::from_parts(parts).map_err(|_| Failure::NotRewritten)?;
-    Ok(())
 }

@@ -100,7 +100,11 @@ impl Peer {
         keep_or(
             headers,
             X_FORWARDED_PROTO,
-            |value| matches!(value, b"http" | b"https"),
+            |value| {
+                [&b"http"[..], b"https"]
+                    .iter()
+                    .any(|scheme| value.eq_ignore_ascii_case(scheme))
+            },
             self.proto(),
         );
         let is_port =
@@ -124,8 +128,8 @@ impl Peer {
             None
         };
         match told.map(HeaderValue::as_bytes) {
-            Some(b"https") => true,
-            Some(b"http") => false,
+            Some(said) if said.eq_ignore_ascii_case(b"https") => true,
+            Some(said) if said.eq_ignore_ascii_case(b"http") => false,
             _ => self.tls,
         }
     }

@@ -15,6 +15,8 @@ pub(super) enum Place {
     Key(KeySlot),
     /// A JWT credential in the directory.
     Jwt(KeySlot),
+    /// An application in the directory.
+    Application(KeySlot),
 }
 
 /// One resource, in few bytes: there may be millions.
@@ -29,6 +31,7 @@ const TABLE: u16 = u16::MAX;
 const CONSUMER: u16 = u16::MAX - 1;
 /// Beyond the number of any slot.
 const JWT: u16 = 1 << 15;
+const APPLICATION: u16 = 1 << 14;
 
 impl Entry {
     fn new(key: &KeyId, hash: Hash, place: Place) -> Self {
@@ -37,6 +40,7 @@ impl Entry {
             Place::Consumer => CONSUMER,
             Place::Key(slot) => slot.number(),
             Place::Jwt(slot) => slot.number() | JWT,
+            Place::Application(slot) => slot.number() | APPLICATION,
         };
         Self {
             rest: *key.rest(),
@@ -50,6 +54,9 @@ impl Entry {
             TABLE => Place::Table,
             CONSUMER => Place::Consumer,
             number if number & JWT != 0 => Place::Jwt(KeySlot::from_number(number ^ JWT)),
+            number if number & APPLICATION != 0 => {
+                Place::Application(KeySlot::from_number(number ^ APPLICATION))
+            }
             number => Place::Key(KeySlot::from_number(number)),
         }
     }

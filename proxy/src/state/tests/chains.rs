@@ -71,10 +71,10 @@ fn plugins_that_cannot_run_close_their_routes() {
         (key_auth("not JSON"), "keyAuth"),
         (
             Body::Plugin(Plugin {
-                r#type: "oauth2".into(),
+                r#type: "saml".into(),
                 ..Plugin::default()
             }),
-            "oauth2",
+            "saml",
         ),
         (
             Body::Plugin(Plugin {
