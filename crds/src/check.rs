@@ -4,8 +4,8 @@ use plugins::{Problem, Problems};
 
 use crate::schema;
 use crate::{
-    AuthPluginSpec, ConsumerSpec, CredentialSpec, JwtCredential, NamespacesFrom, SelectorOperator,
-    TargetRef,
+    AuthPluginSpec, ConsumerSpec, CredentialSpec, IfDifferent, JwtCredential, NamespacesFrom,
+    SelectorOperator, TargetRef,
 };
 
 const TAGS: usize = 64;
@@ -149,6 +149,9 @@ impl AuthPluginSpec {
             .iter()
             .any(|config| config.kind().attaches_to_consumers());
         found.rule("", attachable || !consumer, schema::CONSUMER_TARGET);
+        let authenticates = configs.iter().all(|config| config.kind().authenticates());
+        let replaces = self.consumers.if_different == IfDifferent::Replace;
+        found.rule("", authenticates || replaces, schema::IF_DIFFERENT);
         self.check_namespaces(&mut found);
         for config in &configs {
             let block = config.kind().name();

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
+use smallvec::SmallVec;
 
 use crate::directory::{ConsumerRef, CredentialId, Directory, Namespaces};
 use crate::jwks::KeySets;
-use crate::{Config, acl, jwt, key_auth};
+use crate::{Config, Type, acl, any_of, jwt, key_auth};
 
 /// The body of a request, as far as plugins need it.
 pub trait RequestBody {
@@ -59,6 +60,9 @@ pub struct Exchange<'a, B> {
     /// Set by a handler that wants to see the head of the upstream's answer: [`Handler::response`] is then called with this
     /// number.
     pub watch: Option<u64>,
+    /// The request is only explained, and never served: call nobody and change nothing that outlives it. Only handlers that
+    /// [`Handler::can_rehearse`] are asked then.
+    pub rehearsal: bool,
 }
 
 /// What the client's answer gets besides, whoever makes it: the upstream, the gateway, another plugin.
@@ -90,8 +94,10 @@ pub struct Caller {
     pub anonymous: bool,
     /// Do not tell the upstream the groups.
     pub hide_groups: bool,
-    /// The challenge of a plugin that let the request pass unauthenticated, for one that then asks who calls.
-    pub challenge: Option<HeaderValue>,
+    /// The challenges of plugins that let the request pass unauthenticated, for one that then asks who calls.
+    pub challenges: Vec<HeaderValue>,
+    /// Which methods the plugin that is asked has tried, and what came of each; empty for one that has only one.
+    pub tried: SmallVec<[(Type, &'static str); 4]>,
 }
 
 impl Caller {
@@ -135,14 +141,14 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// Members of the answer's JSON, in place of the message; empty: `{"message": …}`.
     pub members: Vec<(&'static str, &'static str)>,
-    /// The `WWW-Authenticate` challenge.
-    pub challenge: Option<HeaderValue>,
+    /// The `WWW-Authenticate` challenges.
+    pub challenges: Vec<HeaderValue>,
     /// Short and constant, for the log and the metric: "no_key", "unknown_key", "expired" …
     pub reason: &'static str,
 }
 
 /// What a handler is built from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BuildContext<'a> {
     /// Key of the plugin in the snapshot, "Plugin/<namespace>/<name>".
     pub key: &'a str,
@@ -232,6 +238,8 @@ pub enum Handler {
     Jwt(Box<jwt::handler::Handler>),
     /// [`key_auth`]
     KeyAuth(key_auth::handler::Handler),
+    /// [`any_of`]
+    AnyOf(any_of::handler::Handler),
     /// [`acl`]
     Acl(acl::handler::Handler),
 }
@@ -250,6 +258,9 @@ impl Handler {
             Config::KeyAuth(config) => {
                 key_auth::handler::Handler::build(config, context).map(Self::KeyAuth)
             }
+            Config::AnyOf(config) => {
+                any_of::handler::Handler::build(config, context).map(Self::AnyOf)
+            }
             Config::Acl(config) => acl::handler::Handler::build(config, context).map(Self::Acl),
         }
     }
@@ -257,7 +268,16 @@ impl Handler {
     /// Sees the head of the upstream's answer to a request for which it set [`Exchange::watch`], and may change its headers.
     pub const fn response(&self, _status: StatusCode, _headers: &mut HeaderMap, _watch: u64) {
         match self {
-            Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => {}
+            Self::Jwt(_) | Self::KeyAuth(_) | Self::AnyOf(_) | Self::Acl(_) => {}
+        }
+    }
+
+    /// Whether it can judge a request that is only explained, without calling anybody and without changing anything that
+    /// outlives the request. Explanations end before those that cannot.
+    #[must_use]
+    pub const fn can_rehearse(&self) -> bool {
+        match self {
+            Self::Jwt(_) | Self::KeyAuth(_) | Self::AnyOf(_) | Self::Acl(_) => true,
         }
     }
 
@@ -266,6 +286,7 @@ impl Handler {
         match self {
             Self::Jwt(handler) => handler.request(exchange).await,
             Self::KeyAuth(handler) => handler.request(exchange).await,
+            Self::AnyOf(handler) => handler.request(exchange).await,
             Self::Acl(handler) => handler.request(exchange),
         }
     }

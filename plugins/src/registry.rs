@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth};
+use crate::{ObjectName, Problem, Reference, acl, any_of, jwt, key_auth};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -12,13 +12,15 @@ pub enum Type {
     Jwt,
     /// [`key_auth`]
     KeyAuth,
+    /// [`any_of`]
+    AnyOf,
     /// [`acl`]
     Acl,
 }
 
 impl Type {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Jwt, Self::KeyAuth, Self::Acl];
+    pub const ALL: [Self; 4] = [Self::Jwt, Self::KeyAuth, Self::AnyOf, Self::Acl];
 
     /// The name of the block in an `AuthPlugin`, of the type in the snapshot and in metrics.
     #[must_use]
@@ -26,6 +28,7 @@ impl Type {
         match self {
             Self::Jwt => "jwt",
             Self::KeyAuth => "keyAuth",
+            Self::AnyOf => "anyOf",
             Self::Acl => "acl",
         }
     }
@@ -40,7 +43,7 @@ impl Type {
     #[must_use]
     pub const fn authenticates(self) -> bool {
         match self {
-            Self::Jwt | Self::KeyAuth => true,
+            Self::Jwt | Self::KeyAuth | Self::AnyOf => true,
             Self::Acl => false,
         }
     }
@@ -49,7 +52,7 @@ impl Type {
     #[must_use]
     pub const fn attaches_to_consumers(self) -> bool {
         match self {
-            Self::Jwt | Self::KeyAuth => false,
+            Self::Jwt | Self::KeyAuth | Self::AnyOf => false,
             Self::Acl => true,
         }
     }
@@ -62,6 +65,8 @@ pub enum Config {
     Jwt(jwt::Config),
     /// [`key_auth`]
     KeyAuth(key_auth::Config),
+    /// [`any_of`]
+    AnyOf(any_of::Config),
     /// [`acl`]
     Acl(acl::Config),
 }
@@ -93,6 +98,7 @@ impl Config {
         let read = match kind {
             Type::Jwt => serde_json::from_slice(json).map(Self::Jwt),
             Type::KeyAuth => serde_json::from_slice(json).map(Self::KeyAuth),
+            Type::AnyOf => serde_json::from_slice(json).map(Self::AnyOf),
             Type::Acl => serde_json::from_slice(json).map(Self::Acl),
         };
         read.map_err(|source| ConfigError::Unreadable { kind, source })
@@ -104,6 +110,7 @@ impl Config {
         let written = match self {
             Self::Jwt(config) => serde_json::to_vec(config),
             Self::KeyAuth(config) => serde_json::to_vec(config),
+            Self::AnyOf(config) => serde_json::to_vec(config),
             Self::Acl(config) => serde_json::to_vec(config),
         };
         // Writing plain structs to memory does not fail; an empty text would be refused by every reader.
@@ -116,6 +123,7 @@ impl Config {
         match self {
             Self::Jwt(_) => Type::Jwt,
             Self::KeyAuth(_) => Type::KeyAuth,
+            Self::AnyOf(_) => Type::AnyOf,
             Self::Acl(_) => Type::Acl,
         }
     }
@@ -126,25 +134,52 @@ impl Config {
         match self {
             Self::Jwt(config) => config.check(),
             Self::KeyAuth(config) => config.check(),
+            Self::AnyOf(config) => config.check(),
             Self::Acl(config) => config.check(),
         }
     }
 
     /// The Consumer that stands in where nobody is authenticated.
     #[must_use]
-    pub const fn anonymous(&self) -> Option<&ObjectName> {
+    pub fn anonymous(&self) -> Option<&ObjectName> {
         match self {
             Self::Jwt(config) => config.anonymous.as_ref(),
             Self::KeyAuth(config) => config.anonymous.as_ref(),
+            Self::AnyOf(config) => config.anonymous(),
             Self::Acl(_) => None,
+        }
+    }
+
+    /// Path of the field that names it, from the object's spec on.
+    #[must_use]
+    pub fn anonymous_field(&self) -> String {
+        let inner = match self {
+            Self::AnyOf(config) => config.anonymous_field(),
+            _ => None,
+        };
+        let kind = self.kind().name();
+        inner.map_or_else(
+            || format!("{kind}.anonymous.name"),
+            |inner| format!("{kind}{inner}"),
+        )
+    }
+
+    /// The types of credentials that it looks up, by the plugins that they are for.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<Type> {
+        match self {
+            Self::Jwt(_) | Self::KeyAuth(_) => vec![self.kind()],
+            Self::AnyOf(config) => config.kinds(),
+            Self::Acl(_) => Vec::new(),
         }
     }
 
     /// The values that it needs and does not hold itself, each under the path of its field.
     #[must_use]
-    pub const fn references(&self) -> Vec<Reference> {
+    pub fn references(&self) -> Vec<Reference> {
         match self {
             Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => Vec::new(),
+            Self::AnyOf(config) => config.references(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod plugins;
 mod properties;
 mod routes;
 mod services;
+mod several;
 mod trust;
 
 use prost::Message;
