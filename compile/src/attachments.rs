@@ -32,6 +32,8 @@ pub(crate) struct Attached {
     /// None: closed by something that nobody can read. Such a one is never outdone by another.
     kind: Option<Type>,
     key: Arc<str>,
+    /// What it is attached to, for people.
+    place: Arc<str>,
 }
 
 /// A place that a plugin names.
@@ -107,7 +109,16 @@ impl Attachments {
                     pass.findings
                         .error(&object.reference, "PluginNotFound", field, message);
                     let key = put_missing(pass, &plugin);
-                    self.push(&object.reference, None, Attached { kind: None, key });
+                    let place = place_of(&object.reference, None);
+                    self.push(
+                        &object.reference,
+                        None,
+                        Attached {
+                            kind: None,
+                            key,
+                            place,
+                        },
+                    );
                 }
             }
         }
@@ -133,6 +144,7 @@ impl Attachments {
         let attached = Attached {
             kind: plugin.kind,
             key: Arc::clone(&plugin.key),
+            place: place_of(&place.object, place.section.as_deref()),
         };
         let there = self.at(&place.object, place.section.as_deref());
         if there.iter().any(|other| other.key == attached.key) {
@@ -142,13 +154,9 @@ impl Attachments {
             .iter()
             .find(|other| other.kind == attached.kind && other.kind.is_some());
         if let Some(older) = older {
-            let section = place
-                .section
-                .as_deref()
-                .map_or_else(String::new, |name| format!(" ({name})"));
             let message = format!(
-                "{}{section} has a plugin of this type already, the older AuthPlugin {}; remove one of them",
-                place.object,
+                "{} has a plugin of this type already, the older AuthPlugin {}; remove one of them",
+                attached.place,
                 older.key.trim_start_matches("Plugin/")
             );
             pass.findings.error(
@@ -202,6 +210,8 @@ impl Attachments {
 pub(crate) struct Merged {
     /// In running order; those that nobody can read come first.
     pub(crate) keys: Vec<String>,
+    /// What each is attached to, for people.
+    pub(crate) places: Vec<String>,
     /// Something that nobody can read closes all this.
     pub(crate) deny: bool,
 }
@@ -227,6 +237,10 @@ impl Merged {
         kept.dedup_by(|one, other| one.key == other.key);
         Self {
             deny: kept.iter().any(|attached| attached.kind.is_none()),
+            places: kept
+                .iter()
+                .map(|attached| attached.place.to_string())
+                .collect(),
             keys: kept
                 .into_iter()
                 .map(|attached| attached.key.to_string())
@@ -246,6 +260,13 @@ impl Merged {
             .filter(|attached| !outdone(attached))
             .cloned()
             .collect()
+    }
+}
+
+fn place_of(object: &ObjectRef, section: Option<&str>) -> Arc<str> {
+    match section {
+        None => object.to_string().into(),
+        Some(section) => format!("{object} ({section})").into(),
     }
 }
 

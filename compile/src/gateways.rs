@@ -180,7 +180,7 @@ impl<'a> Pass<'a> {
                 &[]
             };
             let scopes = [section, whole, attachments.at(&class, None)];
-            listener.plugins = Merged::narrowest(&scopes).keys;
+            listener.plugins = Merged::narrowest(&scopes);
             listener.client_certificate.clone_from(&client_certificate);
         }
     }
@@ -279,7 +279,7 @@ impl<'a> Pass<'a> {
                     "Postern knows no tls.options; they have no effect",
                 );
             }
-            if listener.protocol == Protocol::Tls && !listener.plugins.is_empty() {
+            if listener.protocol == Protocol::Tls && !listener.plugins.keys.is_empty() {
                 let field = format!("spec.listeners[{index}]");
                 let message = "plugins cannot look into TLS: what is attached here closes the listener's TLSRoutes";
                 self.findings

@@ -367,6 +367,7 @@ impl Pass<'_> {
         });
         let merged = Merged::narrowest(&[section, attachments.at(&object.reference, None)]);
         rule.plugins = merged.keys;
+        rule.plugin_places = merged.places;
         rule.deny = merged.deny;
         Some(rule)
     }

@@ -144,6 +144,7 @@ impl Pass<'_> {
                 client_certificate: String::new(),
                 passthrough: false,
                 client_validation: None,
+                plugin_places: Vec::new(),
                 // In a cluster a Service leads from the usual ports to these.
                 public_port: if self.settings.standalone {
                     port.into()
@@ -316,6 +317,7 @@ impl Pass<'_> {
             }],
             backends: vec![read],
             plugins: merged.keys,
+            plugin_places: merged.places,
             deny: merged.deny,
             hostnames,
             ..scope.annotations.rule(is_expression)

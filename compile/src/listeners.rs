@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use snapshot::proto::{self, ClientValidation, Protocol};
 
 use crate::allowed_routes::AllowedRoutes;
+use crate::attachments::Merged;
 use crate::findings::Reasons;
 use crate::grants::{Side, remedy};
 use crate::hostnames;
@@ -37,7 +38,7 @@ pub(crate) struct Listener<'a> {
     client_validation: Option<ClientValidation>,
     /// Key of what the Gateway shows to upstreams; empty for nothing.
     pub(crate) client_certificate: String,
-    pub(crate) plugins: Vec<String>,
+    pub(crate) plugins: Merged,
 }
 
 /// How a Gateway names a certificate.
@@ -99,7 +100,8 @@ impl Listener<'_> {
             protocol: self.protocol.into(),
             hostname: self.hostname.clone(),
             certificates: self.certificates.clone(),
-            plugins: self.plugins.clone(),
+            plugins: self.plugins.keys.clone(),
+            plugin_places: self.plugins.places.clone(),
             public_port: public_port.into(),
             client_certificate: self.client_certificate.clone(),
             passthrough: self.passthrough,
@@ -225,7 +227,7 @@ impl<'a> Pass<'a> {
             passthrough,
             client_validation,
             client_certificate: String::new(),
-            plugins: Vec::new(),
+            plugins: Merged::default(),
         }
     }
 

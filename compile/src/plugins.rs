@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use ::plugins::{Config, Reference, Source, Type};
-use crds::{AuthPluginSpec, ConsumerNamespaces, NamespacesFrom, SelectorOperator, TargetRef};
+use crds::{
+    AuthPluginSpec, ConsumerNamespaces, IfDifferent, NamespacesFrom, SelectorOperator, TargetRef,
+};
 use serde_json::Value as Json;
 use snapshot::proto;
 use snapshot::proto::resource::Body as Resource;
@@ -111,7 +113,11 @@ impl<'a> Plugin<'a> {
                     "Consumer {namespace}/{}, the anonymous one, does not exist",
                     anonymous.name
                 );
-                let field = self.block_field("anonymous.name");
+                let field = self
+                    .config
+                    .as_ref()
+                    .map_or_else(String::new, Config::anonymous_field);
+                let field = in_spec(&field);
                 pass.findings.error(
                     &self.object.reference,
                     "ConsumerNotFound",
@@ -234,6 +240,7 @@ impl<'a> Plugin<'a> {
             || in_spec(field),
             |kind| match field {
                 "" => format!("spec.{}", kind.name()),
+                item if item.starts_with('[') => format!("spec.{}{item}", kind.name()),
                 field => format!("spec.{}.{field}", kind.name()),
             },
         )
@@ -350,6 +357,7 @@ impl<'a> Plugin<'a> {
                 .map_or_else(String::new, |name| format!("Consumer/{own}/{}", name.name)),
             closed: String::new(),
             references: references.collect(),
+            same_consumer: spec.consumers.if_different == IfDifferent::Refuse,
         }
     }
 
@@ -391,10 +399,15 @@ impl<'a> Plugin<'a> {
 
     /// A value that two of the namespaces know is refused by the proxies; its owners should learn why.
     fn report_shared_keys(&self, namespaces: &[String], pass: &mut Pass<'_>) {
-        let Some(kind) = self.kind.filter(|_| namespaces.len() > 1) else {
+        if namespaces.len() < 2 {
             return;
-        };
-        for holders in pass.shared_keys.within(kind, namespaces) {
+        }
+        let kinds = self.config.as_ref().map(Config::credentials);
+        for holders in kinds
+            .into_iter()
+            .flatten()
+            .flat_map(|kind| pass.shared_keys.within(kind, namespaces))
+        {
             let names: Vec<_> = holders.iter().map(ToString::to_string).collect();
             let message = format!(
                 "the same key is known in several namespaces and therefore refused: {}; give each caller a key of its own",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use plugins::{Config, acl, jwt, key_auth, oauth2, openid_connect};
+use plugins::{Config, acl, any_of, jwt, key_auth, oauth2, openid_connect};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,7 @@ use crate::schema;
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[
     schema::ONE_PLUGIN,
     schema::CONSUMER_TARGET,
+    schema::IF_DIFFERENT,
 ])))]
 pub struct AuthPluginSpec {
     /// What it protects, 1 to 16 objects: in the same namespace, or in another one that permits it with a ReferenceGrant.
@@ -74,6 +75,10 @@ pub struct AuthPluginSpec {
     /// Callers prove themselves with an access token that this plugin issues. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2: Option<oauth2::Config>,
+    /// Callers prove themselves by any one of these methods, 1 to 8, tried in this order. Exactly one plugin block must be
+    /// given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any_of: Option<any_of::Config>,
     /// Only some groups of Consumers may pass. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<acl::Config>,
@@ -92,8 +97,10 @@ impl AuthPluginSpec {
         let oauth2 = self.oauth2.clone().map(Box::new).map(Config::OAuth2);
         let acl = self.acl.clone().map(Config::Acl);
         let openid_connect = self.openid_connect.clone().map(Config::OpenidConnect);
+        let any_of = self.any_of.clone().map(Config::AnyOf);
         let authenticating = key_auth.into_iter().chain(jwt).chain(oauth2);
-        authenticating.chain(openid_connect).chain(acl).collect()
+        let authenticating = authenticating.chain(openid_connect).chain(any_of);
+        authenticating.chain(acl).collect()
     }
 }
 
@@ -137,9 +144,21 @@ pub struct ConsumerNamespaces {
     /// Same: this namespace. All: every namespace. Selector: those whose labels the selector matches. A key that two of
     /// these namespaces know is refused. Default: Same.
     pub from: NamespacesFrom,
+    /// Where a plugin that ran before has authenticated another Consumer: Replace: this plugin's Consumer counts.
+    /// Refuse: the request is refused with 403. Default: Replace.
+    pub if_different: IfDifferent,
     /// Labels of the namespaces; with from: Selector, and only then. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<NamespaceSelector>,
+}
+
+/// What two credentials of different Consumers in one request mean.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum IfDifferent {
+    #[default]
+    Replace,
+    Refuse,
 }
 
 /// How the namespaces are chosen.

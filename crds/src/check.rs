@@ -4,8 +4,8 @@ use plugins::{Problem, Problems};
 
 use crate::schema;
 use crate::{
-    AuthPluginSpec, ClientType, ConsumerSpec, CredentialSpec, JwtCredential, NamespacesFrom,
-    OAuth2Credential, SelectorOperator, TargetRef,
+    AuthPluginSpec, ClientType, ConsumerSpec, CredentialSpec, IfDifferent, JwtCredential,
+    NamespacesFrom, OAuth2Credential, SelectorOperator, TargetRef,
 };
 
 const TAGS: usize = 64;
@@ -204,6 +204,9 @@ impl AuthPluginSpec {
             .iter()
             .any(|config| config.kind().attaches_to_consumers());
         found.rule("", attachable || !consumer, schema::CONSUMER_TARGET);
+        let authenticates = configs.iter().all(|config| config.kind().authenticates());
+        let replaces = self.consumers.if_different == IfDifferent::Replace;
+        found.rule("", authenticates || replaces, schema::IF_DIFFERENT);
         self.check_namespaces(&mut found);
         for config in &configs {
             let block = config.kind().name();

@@ -22,8 +22,8 @@ mod schema;
 mod tests;
 
 pub use auth_plugin::{
-    AuthPlugin, AuthPluginSpec, AuthPluginStatus, ConsumerNamespaces, NamespaceSelector,
-    NamespacesFrom, SelectorOperator, SelectorRequirement, TargetRef,
+    AuthPlugin, AuthPluginSpec, AuthPluginStatus, ConsumerNamespaces, IfDifferent,
+    NamespaceSelector, NamespacesFrom, SelectorOperator, SelectorRequirement, TargetRef,
 };
 pub use check::{is_client_id, is_redirect_uri};
 pub use consumer::{Consumer, ConsumerSpec, ConsumerStatus};

@@ -74,13 +74,18 @@ pub(crate) const HASH: Rule = Rule {
 };
 
 pub(crate) const ONE_PLUGIN: Rule = Rule {
-    cel: "[has(self.keyAuth), has(self.jwt), has(self.oauth2), has(self.openidConnect), has(self.acl)].exists_one(given, given)",
-    message: "spec needs exactly one plugin block: give one of keyAuth, jwt, oauth2, openidConnect and acl, and make an AuthPlugin for each other",
+    cel: "[has(self.keyAuth), has(self.jwt), has(self.oauth2), has(self.openidConnect), has(self.anyOf), has(self.acl)].exists_one(given, given)",
+    message: "spec needs exactly one plugin block: give one of keyAuth, jwt, oauth2, openidConnect, anyOf and acl, and make an AuthPlugin for each other",
 };
 
 pub(crate) const CONSUMER_TARGET: Rule = Rule {
     cel: "has(self.acl) || !has(self.targetRefs) || !self.targetRefs.exists(target, target.kind == 'Consumer')",
     message: "targetRefs: only acl may target a Consumer; target a route, a Service, a Gateway or a class instead",
+};
+
+pub(crate) const IF_DIFFERENT: Rule = Rule {
+    cel: "!has(self.acl) || !has(self.consumers) || !has(self.consumers.ifDifferent) || self.consumers.ifDifferent == 'Replace'",
+    message: "consumers.ifDifferent is for plugins that authenticate, and acl does not: remove it",
 };
 
 pub(crate) const TARGET_KIND: Rule = Rule {

@@ -120,7 +120,7 @@ fn defaults_of_the_schema_are_those_of_the_types() {
     let spec: AuthPluginSpec = serde_json::from_value(serde_json::json!({"keyAuth": {}})).unwrap();
     let filled = serde_json::json!({
         "enabled": true,
-        "consumers": {"from": "Same"},
+        "consumers": {"from": "Same", "ifDifferent": "Replace"},
         "keyAuth": {
             "keyNames": ["apikey"],
             "keyInHeader": true,

@@ -18,11 +18,28 @@ pub(crate) struct Gate {
     anonymous: Option<Anonymous>,
 }
 
+/// The Consumer that stands in where nobody is authenticated.
 #[derive(Debug)]
-struct Anonymous {
+pub(crate) struct Anonymous {
     key: KeyId,
     name: Box<str>,
 }
+
+/// Somebody was found, or nobody had to be, for a reason ("ok", "preflight" …); or nobody was.
+pub(crate) type Outcome = Result<&'static str, Miss>;
+
+/// Nobody was found.
+#[derive(Debug)]
+pub(crate) struct Miss {
+    /// The answer, unless the anonymous Consumer takes over.
+    pub(crate) refusal: Refusal,
+    /// The reason where it does; none where it does not, because the request itself is at fault.
+    pub(crate) anonymous: Option<&'static str>,
+}
+
+/// The reason where the anonymous Consumer takes over because nothing was presented. Every other one says what was wrong
+/// with what was.
+pub(crate) const NOTHING_PRESENTED: &str = "anonymous";
 
 impl Gate {
     pub(crate) fn new(
@@ -31,15 +48,7 @@ impl Gate {
         run_on_preflight: bool,
         challenge: HeaderValue,
     ) -> Result<Self, String> {
-        let anonymous = anonymous.map(|reference| {
-            let key = context
-                .anonymous
-                .ok_or("anonymous: the snapshot does not say which Consumer it is")?;
-            Ok::<_, &str>(Anonymous {
-                key: KeyId::of(key),
-                name: reference.name.into(),
-            })
-        });
+        let anonymous = anonymous.map(|reference| Anonymous::new(context, reference));
         Ok(Self {
             run_on_preflight,
             challenge,
@@ -52,46 +61,72 @@ impl Gate {
         &self.challenge
     }
 
-    /// The verdict where the plugin does not look at the request at all.
-    pub(crate) fn passes<B>(&self, exchange: &mut Exchange<'_, B>) -> Option<Verdict> {
+    /// The reason where the plugin does not look at the request at all.
+    pub(crate) fn passes<B>(&self, exchange: &mut Exchange<'_, B>) -> Option<&'static str> {
         if !self.run_on_preflight && exchange.head.method == Method::OPTIONS {
-            exchange
-                .caller
-                .challenge
-                .get_or_insert_with(|| self.challenge.clone());
-            return Some(Verdict::Continue("preflight"));
+            exchange.caller.challenges.push(self.challenge.clone());
+            return Some("preflight");
         }
         if self.anonymous.is_some() && exchange.caller.is_authenticated() {
-            return Some(Verdict::Continue("already_authenticated"));
+            return Some("already_authenticated");
         }
         None
     }
 
-    /// The verdict where the anonymous Consumer takes over, for this reason; None where there is none.
-    pub(crate) fn take_over<B>(
-        &self,
-        exchange: &mut Exchange<'_, B>,
-        reason: &'static str,
-    ) -> Option<Verdict> {
-        let anonymous = self.anonymous.as_ref()?;
-        let Some(consumer) = exchange.directory.consumer(&anonymous.key) else {
-            let name = &anonymous.name;
-            return Some(Verdict::Refuse(Refusal {
+    /// What becomes of the request: where nobody was found the anonymous Consumer takes over, if there is one.
+    pub(crate) fn settle<B>(&self, exchange: &mut Exchange<'_, B>, outcome: Outcome) -> Verdict {
+        settle(self.anonymous.as_ref(), exchange, outcome)
+    }
+}
+
+/// See [`Gate::settle`].
+pub(crate) fn settle<B>(
+    anonymous: Option<&Anonymous>,
+    exchange: &mut Exchange<'_, B>,
+    outcome: Outcome,
+) -> Verdict {
+    match outcome {
+        Ok(reason) => Verdict::Continue(reason),
+        Err(miss) => match (anonymous, miss.anonymous) {
+            (Some(anonymous), Some(reason)) => anonymous.take_over(exchange, reason),
+            _ => Verdict::Refuse(miss.refusal),
+        },
+    }
+}
+
+impl Anonymous {
+    pub(crate) fn new(
+        context: &BuildContext<'_>,
+        reference: ObjectName,
+    ) -> Result<Self, &'static str> {
+        let key = context
+            .anonymous
+            .ok_or("anonymous: the snapshot does not say which Consumer it is")?;
+        Ok(Self {
+            key: KeyId::of(key),
+            name: reference.name.into(),
+        })
+    }
+
+    fn take_over<B>(&self, exchange: &mut Exchange<'_, B>, reason: &'static str) -> Verdict {
+        let Some(consumer) = exchange.directory.consumer(&self.key) else {
+            let name = &self.name;
+            return Verdict::Refuse(Refusal {
                 status: StatusCode::INTERNAL_SERVER_ERROR,
                 message: Cow::Owned(format!(
                     "anonymous consumer {name} is configured but doesn't exist"
                 )),
                 members: Vec::new(),
-                challenge: None,
+                challenges: Vec::new(),
                 reason: "anonymous_missing",
-            }));
+            });
         };
         exchange.caller.consumer = Some(consumer);
         exchange.caller.credential = None;
         exchange.caller.anonymous = true;
         exchange.caller.scope = None;
         exchange.caller.user = None;
-        Some(Verdict::Continue(reason))
+        Verdict::Continue(reason)
     }
 }
 

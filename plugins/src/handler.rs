@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
+use smallvec::SmallVec;
 
 use crate::directory::{ConsumerRef, CredentialId, Directory, Namespaces};
 use crate::jwks::KeySets;
-use crate::{Config, acl, jwt, key_auth, oauth2, openid_connect};
+use crate::{Config, Type, acl, any_of, jwt, key_auth, oauth2, openid_connect};
 
 /// The body of a request, as far as plugins need it.
 pub trait RequestBody {
@@ -63,6 +64,9 @@ pub struct Exchange<'a, B> {
     /// Set by a handler that wants to see the head of the upstream's answer: [`Handler::response`] is then called with this
     /// number.
     pub watch: Option<u64>,
+    /// The request is only explained, and never served: call nobody and change nothing that outlives it. Only handlers that
+    /// [`Handler::can_rehearse`] are asked then.
+    pub rehearsal: bool,
 }
 
 /// What the client's answer gets besides, whoever makes it: the upstream, the gateway, another plugin.
@@ -98,8 +102,10 @@ pub struct Caller {
     pub scope: Option<HeaderValue>,
     /// The user in whose name an access token was issued (`X-Authenticated-Userid`).
     pub user: Option<HeaderValue>,
-    /// The challenge of a plugin that let the request pass unauthenticated, for one that then asks who calls.
-    pub challenge: Option<HeaderValue>,
+    /// The challenges of plugins that let the request pass unauthenticated, for one that then asks who calls.
+    pub challenges: Vec<HeaderValue>,
+    /// Which methods the plugin that is asked has tried, and what came of each; empty for one that has only one.
+    pub tried: SmallVec<[(Type, &'static str); 4]>,
 }
 
 impl Caller {
@@ -143,14 +149,14 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// Members of the answer's JSON, in place of the message; empty: `{"message": …}`.
     pub members: Vec<(&'static str, &'static str)>,
-    /// The `WWW-Authenticate` challenge.
-    pub challenge: Option<HeaderValue>,
+    /// The `WWW-Authenticate` challenges.
+    pub challenges: Vec<HeaderValue>,
     /// Short and constant, for the log and the metric: "no_key", "unknown_key", "expired" …
     pub reason: &'static str,
 }
 
 /// What a handler is built from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BuildContext<'a> {
     /// Key of the plugin in the snapshot, "Plugin/<namespace>/<name>".
     pub key: &'a str,
@@ -244,6 +250,8 @@ pub enum Handler {
     KeyAuth(key_auth::handler::Handler),
     /// [`openid_connect`]
     OpenidConnect(Box<openid_connect::handler::Handler>),
+    /// [`any_of`]
+    AnyOf(any_of::handler::Handler),
     /// [`acl`]
     Acl(acl::handler::Handler),
 }
@@ -270,6 +278,9 @@ impl Handler {
                 let handler = openid_connect::handler::Handler::build(*config, context)?;
                 Ok(Self::OpenidConnect(Box::new(handler)))
             }
+            Config::AnyOf(config) => {
+                any_of::handler::Handler::build(config, context).map(Self::AnyOf)
+            }
             Config::Acl(config) => acl::handler::Handler::build(config, context).map(Self::Acl),
         }
     }
@@ -281,7 +292,18 @@ impl Handler {
             | Self::OAuth2(_)
             | Self::KeyAuth(_)
             | Self::OpenidConnect(_)
+            | Self::AnyOf(_)
             | Self::Acl(_) => {}
+        }
+    }
+
+    /// Whether it can judge a request that is only explained, without calling anybody and without changing anything that
+    /// outlives the request. Explanations end before those that cannot.
+    #[must_use]
+    pub const fn can_rehearse(&self) -> bool {
+        match self {
+            Self::Jwt(_) | Self::KeyAuth(_) | Self::AnyOf(_) | Self::Acl(_) => true,
+            Self::OAuth2(_) | Self::OpenidConnect(_) => false,
         }
     }
 
@@ -292,6 +314,7 @@ impl Handler {
             Self::OAuth2(handler) => handler.request(exchange).await,
             Self::KeyAuth(handler) => handler.request(exchange).await,
             Self::OpenidConnect(handler) => handler.request(exchange).await,
+            Self::AnyOf(handler) => handler.request(exchange).await,
             Self::Acl(handler) => handler.request(exchange),
         }
     }

@@ -8,6 +8,7 @@
 //! A new plugin is a folder and an entry in [`Type`], [`Config`] and, for the runtime, [`handler::Handler`].
 
 pub mod acl;
+pub mod any_of;
 pub mod jwt;
 pub mod key_auth;
 pub mod oauth2;

@@ -19,6 +19,7 @@ impl Problem {
     pub fn within(mut self, parent: &str) -> Self {
         self.field = match self.field.as_str() {
             "" => parent.to_owned(),
+            item if item.starts_with('[') => format!("{parent}{item}"),
             field => format!("{parent}.{field}"),
         };
         self

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth, oauth2, openid_connect};
+use crate::{
+    ObjectName, Problem, Reference, acl, any_of, jwt, key_auth, oauth2, openid_connect,
+};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,17 +19,20 @@ pub enum Type {
     KeyAuth,
     /// [`openid_connect`]
     OpenidConnect,
+    /// [`any_of`]
+    AnyOf,
     /// [`acl`]
     Acl,
 }
 
 impl Type {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Jwt,
         Self::OAuth2,
         Self::KeyAuth,
         Self::OpenidConnect,
+        Self::AnyOf,
         Self::Acl,
     ];
 
@@ -39,6 +44,7 @@ impl Type {
             Self::OAuth2 => "oauth2",
             Self::KeyAuth => "keyAuth",
             Self::OpenidConnect => "openidConnect",
+            Self::AnyOf => "anyOf",
             Self::Acl => "acl",
         }
     }
@@ -53,7 +59,7 @@ impl Type {
     #[must_use]
     pub const fn authenticates(self) -> bool {
         match self {
-            Self::Jwt | Self::OAuth2 | Self::KeyAuth | Self::OpenidConnect => true,
+            Self::Jwt | Self::OAuth2 | Self::KeyAuth | Self::OpenidConnect | Self::AnyOf => true,
             Self::Acl => false,
         }
     }
@@ -62,7 +68,7 @@ impl Type {
     #[must_use]
     pub const fn attaches_to_consumers(self) -> bool {
         match self {
-            Self::Jwt | Self::OAuth2 | Self::KeyAuth | Self::OpenidConnect => false,
+            Self::Jwt | Self::OAuth2 | Self::KeyAuth | Self::OpenidConnect | Self::AnyOf => false,
             Self::Acl => true,
         }
     }
@@ -79,6 +85,8 @@ pub enum Config {
     KeyAuth(key_auth::Config),
     /// [`openid_connect`]
     OpenidConnect(Box<openid_connect::Config>),
+    /// [`any_of`]
+    AnyOf(any_of::Config),
     /// [`acl`]
     Acl(acl::Config),
 }
@@ -112,6 +120,7 @@ impl Config {
             Type::OAuth2 => serde_json::from_slice(json).map(Self::OAuth2),
             Type::KeyAuth => serde_json::from_slice(json).map(Self::KeyAuth),
             Type::OpenidConnect => serde_json::from_slice(json).map(Self::OpenidConnect),
+            Type::AnyOf => serde_json::from_slice(json).map(Self::AnyOf),
             Type::Acl => serde_json::from_slice(json).map(Self::Acl),
         };
         read.map_err(|source| ConfigError::Unreadable { kind, source })
@@ -125,6 +134,7 @@ impl Config {
             Self::OAuth2(config) => serde_json::to_vec(config),
             Self::KeyAuth(config) => serde_json::to_vec(config),
             Self::OpenidConnect(config) => serde_json::to_vec(config),
+            Self::AnyOf(config) => serde_json::to_vec(config),
             Self::Acl(config) => serde_json::to_vec(config),
         };
         // Writing plain structs to memory does not fail; an empty text would be refused by every reader.
@@ -139,6 +149,7 @@ impl Config {
             Self::OAuth2(_) => Type::OAuth2,
             Self::KeyAuth(_) => Type::KeyAuth,
             Self::OpenidConnect(_) => Type::OpenidConnect,
+            Self::AnyOf(_) => Type::AnyOf,
             Self::Acl(_) => Type::Acl,
         }
     }
@@ -151,6 +162,7 @@ impl Config {
             Self::OAuth2(config) => config.check(),
             Self::KeyAuth(config) => config.check(),
             Self::OpenidConnect(config) => config.check(),
+            Self::AnyOf(config) => config.check(),
             Self::Acl(config) => config.check(),
         }
     }
@@ -162,7 +174,32 @@ impl Config {
             Self::Jwt(config) => config.anonymous.as_ref(),
             Self::OAuth2(config) => config.anonymous.as_ref(),
             Self::KeyAuth(config) => config.anonymous.as_ref(),
+            Self::AnyOf(config) => config.anonymous(),
             Self::OpenidConnect(_) | Self::Acl(_) => None,
+        }
+    }
+
+    /// Path of the field that names it, from the object's spec on.
+    #[must_use]
+    pub fn anonymous_field(&self) -> String {
+        let inner = match self {
+            Self::AnyOf(config) => config.anonymous_field(),
+            _ => None,
+        };
+        let kind = self.kind().name();
+        inner.map_or_else(
+            || format!("{kind}.anonymous.name"),
+            |inner| format!("{kind}{inner}"),
+        )
+    }
+
+    /// The types of credentials that it looks up, by the plugins that they are for.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<Type> {
+        match self {
+            Self::Jwt(_) | Self::OAuth2(_) | Self::KeyAuth(_) => vec![self.kind()],
+            Self::AnyOf(config) => config.kinds(),
+            Self::OpenidConnect(_) | Self::Acl(_) => Vec::new(),
         }
     }
 
@@ -173,6 +210,7 @@ impl Config {
             Self::OpenidConnect(config) => config.references(),
             Self::OAuth2(config) => config.references(),
             Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => Vec::new(),
+            Self::AnyOf(config) => config.references(),
         }
     }
 
@@ -181,7 +219,7 @@ impl Config {
     pub fn check_value(&self, field: &str, value: &[u8]) -> Option<String> {
         match self {
             Self::OpenidConnect(_) => openid_connect::Config::check_value(field, value),
-            Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => None,
+            Self::Jwt(_) | Self::OAuth2(_) | Self::KeyAuth(_) | Self::AnyOf(_) | Self::Acl(_) => None,
         }
     }
 }

@@ -158,6 +158,19 @@ pub(crate) fn parameters(_: &mut schemars::SchemaGenerator) -> schemars::Schema 
     })
 }
 
+/// A method of anyOf is one.
+pub(crate) const ONE_METHOD: Rule = Rule {
+    cel: "[has(self.keyAuth), has(self.jwt)].exists_one(given, given)",
+    message: "a method of anyOf is exactly one block, keyAuth or jwt: make an item for each",
+};
+
+/// It would keep those behind it from being tried.
+pub(crate) const ANONYMOUS_LAST: Rule = Rule {
+    cel: "self.map(method, (has(method.keyAuth) && has(method.keyAuth.anonymous)) \
+          || (has(method.jwt) && has(method.jwt.anonymous))).indexOf(true) in [-1, size(self) - 1]",
+    message: "anonymous counts when no method has found anybody: give it to the last method only",
+};
+
 /// An acl that says both or nothing has no meaning.
 pub(crate) const ALLOW_XOR_DENY: Rule = Rule {
     cel: "(has(self.allow) && size(self.allow) > 0) != (has(self.deny) && size(self.deny) > 0)",

@@ -2,16 +2,20 @@
 
 use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, header, request};
 
 use crate::Config;
-use crate::directory::{Changes, Directory, KeyId, NewConsumer, NewKey, digest_of};
+use crate::directory::{Changes, Directory, KeyId, NewConsumer, NewJwt, NewKey, digest_of};
 use crate::handler::{
     BodyError, BuildContext, Caller, Exchange, Handler, Refusal, RequestBody, ResponseEdits,
     Services, Values, Verdict,
 };
 use crate::jwks::KeySets;
+use crate::jwt::{Algorithm, Material, VerificationKey};
 
 /// Seconds since 1970, on stage.
 pub(crate) const NOW: i64 = 2_000;
@@ -42,15 +46,16 @@ impl RequestBody for Body {
     }
 }
 
-/// Alice (gold, silver), Bob (silver) and the guest (guests) of namespace shop, Eve of namespace other; their keys are
+/// Alice (gold, silver), Bob (silver), Jim and the guest (guests) of namespace shop, Eve of namespace other; their keys are
 /// `alice-key` and so on. `old-key` has expired, `future-key` is not in force yet, `orphan-key` has no Consumer, and
-/// `twin-key` is both Bob's and Eve's.
+/// `twin-key` is both Bob's and Eve's. Jim has tokens, see [`token`], of the issuer `jim`, Bob of `bob`.
 pub(crate) fn directory() -> Directory {
     let directory = Directory::default();
     let mut changes = Changes::default();
     for (namespace, name, groups) in [
         ("shop", "alice", &["gold", "silver"][..]),
         ("shop", "bob", &["silver"]),
+        ("shop", "jim", &[]),
         ("shop", "guest", &["guests"]),
         ("other", "eve", &[]),
     ] {
@@ -83,8 +88,36 @@ pub(crate) fn directory() -> Directory {
         };
         directory.put_key(&mut changes, &key);
     }
+    for name in ["jim", "bob"] {
+        let secret = format!("secret-of-{name}");
+        let credential = NewJwt {
+            id: KeyId::of(&format!("Credential/shop/jwt-of-{name}")),
+            namespace: "shop",
+            name,
+            key: VerificationKey::new(Algorithm::HS256, Material::Secret(secret.as_bytes()))
+                .unwrap(),
+            consumer: KeyId::of(&format!("Consumer/shop/{name}")),
+            not_before: 0,
+            expires_at: 0,
+        };
+        directory.put_jwt(&mut changes, credential);
+    }
     directory.apply(changes);
     directory
+}
+
+/// A token of an issuer, signed with this secret.
+pub(crate) fn token(issuer: &str, secret: &str) -> String {
+    let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+    let payload = format!(r#"{{"iss":"{issuer}"}}"#);
+    let head = format!(
+        "{}.{}",
+        encode(br#"{"alg":"HS256"}"#),
+        encode(payload.as_bytes())
+    );
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let signature = encode(hmac::sign(&key, head.as_bytes()).as_ref());
+    format!("{head}.{signature}")
 }
 
 /// Builds a handler of `kind` that looks into namespace shop.
@@ -193,6 +226,7 @@ impl Scene {
             tls: self.tls,
             response: &mut self.response,
             watch: None,
+            rehearsal: false,
         };
         match handler.request(&mut exchange).await {
             Verdict::Continue(reason) => format!("{reason}: {}", self.who()),
@@ -204,12 +238,13 @@ impl Scene {
                 status,
                 message,
                 members,
-                challenge,
+                challenges,
                 reason,
             }) => {
-                let challenge = challenge
+                let challenge: String = challenges
+                    .iter()
                     .map(|challenge| format!(" <{}>", challenge.to_str().unwrap()))
-                    .unwrap_or_default();
+                    .collect();
                 let members: Vec<_> = members
                     .iter()
                     .map(|(name, text)| format!("{name}={text}"))

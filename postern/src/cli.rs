@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -30,6 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   postern run --manifests examples/quickstart/manifests
   postern check my-manifests/
+  postern explain http://shop.test:8000/orders -H 'apikey: KEY'
   postern crds | kubectl apply -f -";
 
 #[derive(Debug, Subcommand)]
@@ -38,6 +40,7 @@ pub(crate) enum Command {
     Controller(Box<Controller>),
     Proxy(Box<Proxy>),
     Check(Check),
+    Explain(Box<Explain>),
     /// Print the manifests of Consumer, Credential and AuthPlugin
     ///
     /// They are what `kubectl apply -f -` takes.
@@ -119,6 +122,115 @@ pub(crate) struct Check {
     /// Files and folders; - is standard input
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
+}
+
+/// Say which listener, route, plugins and credential decide a request, and why
+///
+/// Asks a proxy that runs on this machine, or compiles a folder of manifests. The request is never sent on: it takes the way
+/// of a real one and ends where it would leave for its upstream. No value of a header, a query or a body is shown but
+/// those that the gateway makes itself.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status:
+  0  the request would be forwarded, or redirected by its route
+  1  it would be refused, or an explanation could not be had
+  2  wrong usage
+
+Examples:
+  postern explain http://shop.test:8000/orders -H 'apikey: KEY'
+  postern explain https://shop.test/orders -X POST -d @order.json --output json
+  postern explain http://shop.test:8000/orders --manifests examples/quickstart/manifests
+  postern explain --request-id 0e02b2c3d479f47ac10b58cc4372a567
+  kubectl exec -n postern deploy/postern-proxy -- postern explain https://shop.test/orders
+
+It talks to the proxy's status port, and proves that it may with the file explain.token in the proxy's state folder.")]
+pub(crate) struct Explain {
+    /// The request's URL, as a client would use it
+    #[arg(
+        value_name = "URL",
+        required_unless_present = "request_id",
+        conflicts_with = "request_id"
+    )]
+    pub(crate) url: Option<String>,
+    /// A header of the request, "Name: value"; may be given several times
+    #[arg(
+        long = "header",
+        short = 'H',
+        env = "POSTERN_EXPLAIN_HEADER",
+        value_name = "HEADER"
+    )]
+    pub(crate) headers: Vec<String>,
+    /// The request's body; @FILE is the content of a file, @- standard input
+    ///
+    /// Without --request the method is then POST, and without a header Content-Type the body is a form, as with curl.
+    #[arg(long, short, env = "POSTERN_EXPLAIN_DATA", value_name = "DATA")]
+    pub(crate) data: Option<String>,
+    /// The request's method [default: GET, with --data POST]
+    #[arg(
+        long,
+        short = 'X',
+        env = "POSTERN_EXPLAIN_REQUEST",
+        value_name = "METHOD"
+    )]
+    pub(crate) request: Option<String>,
+    /// A request that was refused, by its X-Request-Id, as long as the proxy remembers it
+    #[arg(
+        long,
+        env = "POSTERN_EXPLAIN_REQUEST_ID",
+        value_name = "ID",
+        conflicts_with_all = ["headers", "data", "request", "manifests"]
+    )]
+    pub(crate) request_id: Option<String>,
+    /// Folders and files with manifests, instead of a proxy that runs; - reads standard input
+    ///
+    /// Values that the gateway generates are not known then.
+    #[arg(
+        long,
+        short,
+        env = "POSTERN_EXPLAIN_MANIFESTS",
+        value_name = "DIR",
+        num_args = 1..,
+        value_delimiter = ','
+    )]
+    pub(crate) manifests: Vec<PathBuf>,
+    /// The proxy's status address; a loopback address
+    #[arg(
+        long,
+        env = "POSTERN_EXPLAIN_PROXY",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:8100"
+    )]
+    pub(crate) proxy: SocketAddr,
+    /// The proxy's state folder, where its token is [default: that of `postern run`]
+    #[arg(long, env = "POSTERN_STATE_DIR", value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// The proxy's token, where its state folder cannot be read: the content of explain.token
+    #[arg(long, env = "POSTERN_EXPLAIN_TOKEN", value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
+    /// Lines for people, or JSON for programs
+    #[arg(
+        long,
+        short,
+        env = "POSTERN_EXPLAIN_OUTPUT",
+        value_name = "FORM",
+        default_value = "text"
+    )]
+    pub(crate) output: Form,
+    /// Limits and trust of the proxy, where manifests are explained.
+    #[arg(
+        long,
+        env = "POSTERN_TRUSTED_PROXIES",
+        value_name = "CIDR,…",
+        help = "With --manifests: networks whose X-Forwarded-* are believed [default: 127.0.0.0/8,::1]"
+    )]
+    pub(crate) trusted_proxies: Option<proxy::options::Networks>,
+}
+
+/// How an explanation is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    Text,
+    Json,
 }
 
 /// Reads the command line; ends the process where it is wrong, or asks for help.

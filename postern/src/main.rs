@@ -5,6 +5,7 @@ mod cli;
 mod control_plane;
 mod data_plane;
 mod definitions;
+mod explain;
 mod log;
 mod run;
 mod shutdown;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match cli.command {
         Command::Check(options) => check::run(options),
+        Command::Explain(options) => explain::run(*options),
         Command::Crds => definitions::run(),
         Command::Run(options) => serve(&cli.log, run::run(*options)),
         Command::Controller(options) => serve(&cli.log, control_plane::run(*options)),

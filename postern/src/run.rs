@@ -93,7 +93,7 @@ async fn ending<T>(work: impl Future<Output = T>, shutdown: &CancellationToken) 
 }
 
 /// Whom `run` believes what they forward: whoever is on the same machine.
-fn loopback() -> Networks {
+pub(crate) fn loopback() -> Networks {
     let (v4, v6) = (Ipv4Addr::new(127, 0, 0, 0), Ipv6Addr::LOCALHOST);
     Networks(vec![
         IpNet::from(Ipv4Net::new_assert(v4, 8)),
@@ -101,7 +101,7 @@ fn loopback() -> Networks {
     ])
 }
 
-fn default_state_dir() -> Option<PathBuf> {
+pub(crate) fn default_state_dir() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)

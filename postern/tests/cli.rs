@@ -77,7 +77,7 @@ fn help_is_in_the_documentation() {
     let mut text = String::from(
         "# Command line\n\nWhat `postern --help` says; a test keeps it equal (`POSTERN_BLESS=1` rewrites it).\n",
     );
-    for command in ["", "run", "controller", "proxy", "check", "crds"] {
+    for command in ["", "run", "controller", "proxy", "check", "explain", "crds"] {
         let (code, help, _) = if command.is_empty() {
             output(&["--help"])
         } else {
@@ -111,6 +111,15 @@ fn wrong_usage_is_exit_status_2() {
         &["run"],
         &["check", "/does/not/exist"],
         &["run", "--manifests", "x", "--store", "mongodb://localhost"],
+        &["explain"],
+        &["explain", "http://a.test/", "-H", "no colon"],
+        &[
+            "explain",
+            "http://a.test/",
+            "--manifests",
+            "/does/not/exist",
+        ],
+        &["explain", "http://a.test/", "--request-id", "x"],
         &["run", "--manifests", "x", "--trusted-proxies", "everybody"],
         &["run", "--manifests", "x", "--drain-timeout", "soon"],
         &["run", "--manifests", "x", "--log-level", "loud"],

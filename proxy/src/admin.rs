@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::explain::{self, Explainer};
 use crate::metrics::{CONTENT_TYPE as METRICS, Metrics};
 
 /// Connections at a time: probes and scrapers are few.
@@ -105,6 +106,7 @@ pub(crate) async fn serve(
     address: SocketAddr,
     status: Arc<Status>,
     metrics: Arc<Metrics>,
+    explainer: Arc<OnceLock<Arc<Explainer>>>,
     stop: CancellationToken,
 ) -> Result<SocketAddr, Error> {
     let wrong = |source| Error::Start {
@@ -116,20 +118,25 @@ pub(crate) async fn serve(
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = accept(listener, status, metrics) => {}
+            () = accept(listener, status, metrics, explainer) => {}
         }
     });
     Ok(address)
 }
 
-async fn accept(listener: TcpListener, status: Arc<Status>, metrics: Arc<Metrics>) {
+async fn accept(
+    listener: TcpListener,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+    explainer: Arc<OnceLock<Arc<Explainer>>>,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
             return;
         };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 // Mostly there are no file descriptors left: others must be given the time to return some.
                 tracing::debug!(%error, "a connection to the status port was not accepted");
@@ -138,10 +145,24 @@ async fn accept(listener: TcpListener, status: Arc<Status>, metrics: Arc<Metrics
             }
         };
         let (status, metrics) = (Arc::clone(&status), Arc::clone(&metrics));
+        let explainer = explainer.get().cloned();
         tokio::spawn(async move {
-            let answer = service_fn(|request| {
-                let response = answer(&request, &status, &metrics);
-                async { Ok::<_, Infallible>(response) }
+            let answer = service_fn(|request: Request<Incoming>| {
+                let (status, metrics) = (Arc::clone(&status), Arc::clone(&metrics));
+                let explainer = explainer.clone();
+                async move {
+                    let asks = explainer.filter(|_| request.uri().path() == explain::PATH);
+                    let response = match asks {
+                        None => answer(&request, &status, &metrics),
+                        Some(explainer) => match explainer.answer(peer, request).await {
+                            Some((status, json)) => {
+                                text(status, "application/json; charset=utf-8", json)
+                            }
+                            None => nothing(),
+                        },
+                    };
+                    Ok::<_, Infallible>(response)
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -194,12 +215,16 @@ fn answer(
                 error.to_string(),
             ),
         },
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "text/plain; charset=utf-8",
-            "there are /livez, /readyz and /metrics here\n",
-        ),
+        _ => nothing(),
     }
+}
+
+fn nothing() -> Response<Full<Bytes>> {
+    text(
+        StatusCode::NOT_FOUND,
+        "text/plain; charset=utf-8",
+        "there are /livez, /readyz and /metrics here\n",
+    )
 }
 
 fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

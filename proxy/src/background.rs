@@ -9,7 +9,7 @@ use outbound::Client;
 use plugins::handler::Services;
 use plugins::jwks::KeySets;
 use store::Store;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::Error;
@@ -73,6 +73,25 @@ impl Background {
             store,
         }
     }
+}
+
+/// Services that call nobody and keep nothing: what is to run on their runtime never does.
+pub(crate) fn idle() -> io::Result<(Runtime, Services)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let background = runtime.handle().clone();
+    let outbound = Client::new(outbound::Options {
+        deny: Networks::default().0,
+        runtime: background.clone(),
+    });
+    let key_sets = KeySets::new(outbound.clone()).map_err(io::Error::other)?;
+    let keys = store::SealingKeys::random().map_err(io::Error::other)?;
+    let services = Services {
+        store: Store::in_memory(keys, &background),
+        background,
+        outbound,
+        key_sets: Arc::new(key_sets),
+    };
+    Ok((runtime, services))
 }
 
 impl Drop for Background {

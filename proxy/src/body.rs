@@ -105,6 +105,23 @@ impl RequestBody {
         }
     }
 
+    /// What is there already.
+    pub(crate) fn held(data: Bytes) -> Self {
+        let mut body = Self::empty();
+        if !data.is_empty() {
+            plugins::handler::RequestBody::replace(&mut body, data);
+        }
+        body
+    }
+
+    /// How long it is, where it is there already.
+    pub(crate) fn held_bytes(&self) -> usize {
+        match &self.source {
+            Source::Held(held) => held.data.len(),
+            _ => 0,
+        }
+    }
+
     /// None: there is nothing to send.
     pub(crate) fn progress(&self) -> Option<Rc<Progress>> {
         self.progress.clone()

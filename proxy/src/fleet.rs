@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::listen::Ports;
 use crate::metrics::Metrics;
 use crate::options::Options;
+use crate::refusals::Ring;
 use crate::runtime::Runtime;
 use crate::worker::{self, Order, Settings};
 
@@ -36,24 +37,25 @@ impl Settings {
 }
 
 impl Fleet {
-    /// Starts so many workers; they serve nothing until [`Fleet::follow`] has opened ports.
+    /// Starts a worker for each ring of refusals; they serve nothing until [`Fleet::follow`] has opened ports.
     pub(crate) fn start(
-        count: usize,
+        settings: &Arc<Settings>,
         options: &Options,
         runtime: &Arc<ArcSwap<Runtime>>,
         metrics: &Arc<Metrics>,
         log: &crate::log::Logger,
+        refusals: &[Arc<Ring>],
     ) -> io::Result<Self> {
-        let settings = Arc::new(Settings::new(options));
         let (alive, ended) = mpsc::channel(1);
-        let mut workers = Vec::with_capacity(count);
-        for number in 0..count {
+        let mut workers = Vec::with_capacity(refusals.len());
+        for (number, ring) in refusals.iter().enumerate() {
             let (orders, receiver) = mpsc::unbounded_channel();
             let parts = worker::Parts {
-                settings: Arc::clone(&settings),
+                settings: Arc::clone(settings),
                 runtime: Arc::clone(runtime),
                 metrics: metrics.worker(number),
                 log: log.clone(),
+                refusals: Arc::clone(ring),
                 orders: receiver,
             };
             let alive = alive.clone();

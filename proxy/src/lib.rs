@@ -9,6 +9,7 @@ mod background;
 mod body;
 mod clock;
 mod dns;
+pub mod explain;
 pub mod extras;
 mod filters;
 mod fleet;
@@ -23,6 +24,7 @@ pub mod metrics;
 pub mod options;
 mod pipeline;
 mod record;
+mod refusals;
 mod respond;
 mod router;
 pub mod runtime;
@@ -38,15 +40,18 @@ mod worker;
 pub use options::{ControllerOptions, Options, Source};
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Status;
 use crate::background::Background;
+use crate::explain::Explainer;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
+use crate::refusals::Ring;
 use crate::source::{Reconcile, Started};
+use crate::worker::Settings;
 
 /// Why the data plane cannot work at all.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +85,8 @@ pub async fn run(
     let store = storage::open(&options.store, background.handle().clone()).await?;
     metrics.process().store(&store);
     let status = Arc::new(Status::default());
+    let explainer = Arc::new(OnceLock::new());
+    let refusals: Vec<Arc<Ring>> = (0..count).map(|_| Arc::default()).collect();
     let (log, writer) = log::open(&options.access_log, &metrics)?;
     // Status and source go on while requests are being finished.
     let stop = CancellationToken::new();
@@ -88,12 +95,30 @@ pub async fn run(
         options.status_address,
         Arc::clone(&status),
         Arc::clone(&metrics),
+        Arc::clone(&explainer),
         stop.clone(),
     )
     .await?;
     let services = background.services(store);
     let mut started = source::start(&options, source, services, &metrics, &status, &stop)?;
-    let fleet = Fleet::start(count, &options, &started.runtime, &metrics, &log);
+    let settings = Arc::new(Settings::new(&options));
+    let state_dir = options.state_dir.as_deref();
+    let explains = Explainer::new(
+        state_dir,
+        Arc::clone(&started.runtime),
+        Arc::clone(&settings),
+        refusals.clone(),
+    );
+    // Nobody else sets it.
+    let _set = explainer.set(Arc::new(explains));
+    let fleet = Fleet::start(
+        &settings,
+        &options,
+        &started.runtime,
+        &metrics,
+        &log,
+        &refusals,
+    );
     let mut fleet = fleet.map_err(|source| Error::Start {
         what: "starting the workers".to_owned(),
         source,

@@ -20,6 +20,13 @@ use crate::options::AccessLog;
 use crate::record::Record;
 use line::Clock;
 
+/// A query without its values, for people.
+pub(crate) fn redacted(query: &str) -> String {
+    let mut text = Vec::new();
+    line::redact(&mut text, query);
+    String::from_utf8(text).unwrap_or_default()
+}
+
 /// How much of a worker's log may wait to be written.
 const LIMIT: usize = 1 << 20;
 
@@ -120,6 +127,11 @@ fn start(
 }
 
 impl Logger {
+    /// Writes nothing.
+    pub(crate) const fn off() -> Self {
+        Self(None)
+    }
+
     /// Whether nothing is written at all.
     pub(crate) const fn is_off(&self) -> bool {
         self.0.is_none()

@@ -263,6 +263,14 @@ pub struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
+    /// Counts nothing.
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            shared: Metrics::new(1),
+            number: usize::MAX,
+        }
+    }
+
     /// A request was answered; `rule` is none where no route took it.
     pub fn request(&self, rule: Option<&RuleId>, status: StatusCode, took: Duration) {
         let series = &rule.unwrap_or(&self.shared.unrouted).0;

@@ -1,24 +1,27 @@
 //! The way of a request: hygiene, route, backend, plugins, filters, upstream, response.
 
+mod response;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, HOST, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request};
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use plugins::handler::{Caller, Exchange, ResponseEdits, Verdict};
+use plugins::handler::{Caller, Exchange, Refusal, ResponseEdits, Verdict};
 use tokio::time::Instant;
 
 use crate::body::{Body, RequestBody};
 use crate::http::path;
 use crate::http::request_id::RequestId;
-use crate::http::{Admitted, admit, asker, remove_named, request_id};
+use crate::http::{Admitted, admit, asker, request_id};
 use crate::listen::Conn;
-use crate::record::{Details, Record};
+use crate::record::{Details, Record, Spoken};
+use crate::refusals::Refused;
 use crate::respond::{self, Failure, X_REQUEST_ID};
-use crate::runtime::{self, Backend, Chain, ChainPlugin, Rule};
-use crate::upstream::{self, Forward, Lease, Times};
+use crate::runtime::{self, Backend, Chain, ChainPlugin, Rule, Upstream};
+use crate::upstream::{self, Forward, Times};
 use crate::visit::Visit;
 use crate::{clock, extras, filters, identity};
 
@@ -30,13 +33,7 @@ pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Respons
     let id = request_id(&head.headers, &conn.peer, &conn.worker.dice);
     let body = RequestBody::new(incoming, conn.worker.settings.timeouts.body_timeout);
     let mut edits = ResponseEdits::default();
-    let passage = Passage {
-        conn: &conn,
-        record: &mut visit.record,
-        id: &id,
-        edits: &mut edits,
-        watching: Vec::new(),
-    };
+    let passage = Passage::new(&conn, &mut visit.record, &id, &mut edits);
     let mut response = match passage.run(head, body).await {
         Ok(response) => response,
         Err(failure) => {
@@ -73,8 +70,11 @@ fn note(failure: &Failure, record: &mut Record) {
     }
 }
 
+/// The reason of a plugin that an explanation does not ask.
+pub(crate) const UNDECIDED: &str = "undecided";
+
 /// One request on its way.
-struct Passage<'a> {
+pub(crate) struct Passage<'a> {
     conn: &'a Rc<Conn>,
     record: &'a mut Record,
     id: &'a RequestId,
@@ -82,6 +82,29 @@ struct Passage<'a> {
     edits: &'a mut ResponseEdits,
     /// Plugins that want to see the upstream's answer.
     watching: Vec<(Arc<ChainPlugin>, u64)>,
+    pub(crate) caller: Caller,
+    /// The request is only explained: nobody is to be asked, nothing to be changed.
+    rehearsal: bool,
+}
+
+/// What becomes of a request that is not refused.
+pub(crate) enum Prepared {
+    /// It is answered here.
+    Respond(Response<Body>),
+    /// It leaves for its upstream.
+    Forward(Ready),
+}
+
+/// Where a request leaves for.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    rule: Arc<Rule>,
+    /// Index into the rule's backends.
+    backend: usize,
+    pub(crate) upstream: Arc<Upstream>,
+    upgrade: Option<HeaderValue>,
+    trailers: bool,
+    deadline: Option<Instant>,
 }
 
 /// The rule that serves a request.
@@ -91,17 +114,67 @@ struct Route {
     public_port: u16,
 }
 
+impl<'a> Passage<'a> {
+    fn new(
+        conn: &'a Rc<Conn>,
+        record: &'a mut Record,
+        id: &'a RequestId,
+        edits: &'a mut ResponseEdits,
+    ) -> Self {
+        Self {
+            conn,
+            record,
+            id,
+            edits,
+            watching: Vec::new(),
+            caller: Caller::default(),
+            rehearsal: false,
+        }
+    }
+
+    /// One that ends before the request leaves, and changes nothing: for explanations.
+    pub(crate) fn rehearsal(
+        conn: &'a Rc<Conn>,
+        record: &'a mut Record,
+        id: &'a RequestId,
+        edits: &'a mut ResponseEdits,
+    ) -> Self {
+        Self {
+            rehearsal: true,
+            ..Self::new(conn, record, id, edits)
+        }
+    }
+}
+
 impl Passage<'_> {
     async fn run(
         mut self,
         mut head: request::Parts,
         mut body: RequestBody,
     ) -> Result<Response<Body>, Failure> {
+        match self.prepare(&mut head, &mut body).await {
+            Ok(Prepared::Respond(response)) => Ok(response),
+            Ok(Prepared::Forward(ready)) => self.forward(ready, head, body).await,
+            Err(failure) => {
+                if failure.status().as_u16() >= 400 {
+                    self.remember(&failure, &head);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Everything that is decided before the request leaves. Calls no upstream: what is explained goes this way too.
+    pub(crate) async fn prepare(
+        &mut self,
+        head: &mut request::Parts,
+        body: &mut RequestBody,
+    ) -> Result<Prepared, Failure> {
         let worker = &self.conn.worker;
-        let admitted = admit(&mut head, &self.conn.peer, &worker.settings.limits);
-        self.describe(&head);
+        let admitted = admit(head, &self.conn.peer, &worker.settings.limits);
+        self.describe(head);
         let admitted = admitted?;
-        let route = self.route(&head, &admitted)?;
+        let route = self.route(head, &admitted)?;
         let rule = Arc::clone(&route.rule);
         self.record.rule = Some(Arc::clone(&rule));
         if let Some(why) = &rule.closed {
@@ -110,36 +183,70 @@ impl Passage<'_> {
         if let Some(extras) = &rule.extras
             && let Some(response) = extras.begin(
                 self.conn,
-                (&head, host_of(&head, &admitted)?),
-                &mut body,
+                (&*head, host_of(head, &admitted)?),
+                body,
                 self.record,
             )?
         {
-            return Ok(response);
+            return Ok(Prepared::Respond(response));
         }
         let deadline = rule.request_timeout.map(|timeout| Instant::now() + timeout);
         if let Some(redirect) = &rule.redirect {
-            self.authorize(&rule.redirect_chain, &admitted, &mut head, &mut body)
+            self.authorize(&rule.redirect_chain, &admitted, head, body)
                 .await?;
-            return self.redirect(redirect, &route, &head, &admitted);
+            return self
+                .redirect(redirect, &route, head, &admitted)
+                .map(Prepared::Respond);
         }
-        let backend = self.choose(&rule)?;
-        let caller = self
-            .authorize(&backend.chain, &admitted, &mut head, &mut body)
+        let (index, backend) = self.choose(&rule)?;
+        self.authorize(&backend.chain, &admitted, head, body)
             .await?;
         if let Some(redirect) = backend.redirect() {
-            return self.redirect(redirect, &route, &head, &admitted);
+            return self
+                .redirect(redirect, &route, head, &admitted)
+                .map(Prepared::Respond);
         }
-        let upstream = upstream_of(backend)?;
+        let upstream = Arc::clone(upstream_of(backend)?);
         self.conn
             .peer
             .tell(&mut head.headers, &worker.settings.trusted_proxies);
         head.headers.insert(X_REQUEST_ID, self.id.header());
-        identity::tell(&caller, &mut head.headers);
-        filters::apply(&rule.request_filters, &mut head, route.prefix_len)?;
-        filters::apply(&backend.request_filters, &mut head, route.prefix_len)?;
+        identity::tell(&self.caller, &mut head.headers);
+        filters::apply(&rule.request_filters, head, route.prefix_len)?;
+        filters::apply(&backend.request_filters, head, route.prefix_len)?;
+        Ok(Prepared::Forward(Ready {
+            rule,
+            backend: index,
+            upstream,
+            upgrade: admitted.upgrade,
+            trailers: admitted.trailers,
+            deadline,
+        }))
+    }
+
+    /// Keeps what may have to be explained later.
+    fn remember(&self, failure: &Failure, head: &request::Parts) {
+        let peer = &self.conn.peer;
+        let worker = &self.conn.worker;
+        let client = peer.client(&head.headers, &worker.settings.trusted_proxies);
+        let refused = Refused::new(failure, head, self.id, (peer, client), self.record);
+        worker.refusals.push(refused);
+    }
+
+    async fn forward(
+        self,
+        ready: Ready,
+        mut head: request::Parts,
+        mut body: RequestBody,
+    ) -> Result<Response<Body>, Failure> {
+        let worker = &self.conn.worker;
+        let Ready { rule, deadline, .. } = ready;
+        let backend = rule
+            .backends
+            .get(ready.backend)
+            .ok_or(Failure::NoBackend("the route has no backend"))?;
         // A change of protocol comes instead of a body, never beside one.
-        let upgrade = admitted.upgrade.filter(|_| body.progress().is_none());
+        let upgrade = ready.upgrade.filter(|_| body.progress().is_none());
         let client = upgrade
             .is_some()
             .then(|| head.extensions.remove::<OnUpgrade>())
@@ -150,22 +257,17 @@ impl Passage<'_> {
         };
         let upgrading = client.is_some();
         if !upgrading && (rule.extras.is_some() || backend.extras.is_some()) {
-            extras::copy(
-                worker,
-                (&rule, backend),
-                &head,
-                &mut body,
-                admitted.trailers,
-            );
+            extras::copy(worker, (&rule, backend), &head, &mut body, ready.trailers);
         }
         let forward = Forward {
             head,
             body,
             upgrade: upgrade.filter(|_| upgrading),
-            trailers: admitted.trailers,
+            trailers: ready.trailers,
             deadline: times.due(),
             connector: backend.connector.clone(),
         };
+        let upstream = &ready.upstream;
         let (response, lease) = match rule.retry() {
             None => upstream::forward(worker, upstream, forward, self.record).await?,
             Some(retry) => {
@@ -268,7 +370,7 @@ impl Passage<'_> {
     }
 
     /// One of the rule's backends, by weight.
-    fn choose<'r>(&mut self, rule: &'r Rule) -> Result<&'r Backend, Failure> {
+    fn choose<'r>(&mut self, rule: &'r Rule) -> Result<(usize, &'r Backend), Failure> {
         const NONE: Failure = Failure::NoBackend("the route has no backend");
         if rule.total_weight == 0 {
             return Err(NONE);
@@ -289,7 +391,8 @@ impl Passage<'_> {
             }
         };
         self.record.backend = Some(chosen);
-        rule.backends.get(chosen).ok_or(NONE)
+        let backend = rule.backends.get(chosen).ok_or(NONE)?;
+        Ok((chosen, backend))
     }
 
     /// Asks the plugins: those of the route first, then those of the Consumer that they found.
@@ -299,30 +402,33 @@ impl Passage<'_> {
         admitted: &Admitted,
         head: &mut request::Parts,
         body: &mut RequestBody,
-    ) -> Result<Caller, Failure> {
-        let mut caller = Caller::default();
+    ) -> Result<(), Failure> {
         let mut own: Option<Vec<Option<Arc<ChainPlugin>>>> = None;
         for plugin in &chain.plugins {
             if plugin.kind.is_some_and(|kind| !kind.authenticates()) {
-                let own = own.get_or_insert_with(|| self.plugins_of(&caller));
+                let own = own.get_or_insert_with(|| self.plugins_of(&self.caller));
                 if own.iter().flatten().any(|other| other.kind == plugin.kind) {
                     continue;
                 }
             }
-            self.ask(plugin, head, body, &mut caller).await?;
+            self.ask(plugin, head, body).await?;
         }
-        for plugin in own.unwrap_or_else(|| self.plugins_of(&caller)) {
+        for plugin in own.unwrap_or_else(|| self.plugins_of(&self.caller)) {
             let gone = || Failure::Incomplete(Arc::from("a plugin of the Consumer is not there"));
             let plugin = plugin.ok_or_else(gone)?;
-            self.ask(&plugin, head, body, &mut caller).await?;
+            self.ask(&plugin, head, body).await?;
         }
-        self.record.anonymous = caller.anonymous;
-        self.record.consumer.clone_from(&caller.consumer);
+        self.note_caller();
         // No plugin says which of them counts, and upstreams differ.
         if admitted.several_authorizations {
             return Err(Failure::BadRequest("more than one Authorization"));
         }
-        Ok(caller)
+        Ok(())
+    }
+
+    fn note_caller(&mut self) {
+        self.record.anonymous = self.caller.anonymous;
+        self.record.consumer.clone_from(&self.caller.consumer);
     }
 
     fn plugins_of(&self, caller: &Caller) -> Vec<Option<Arc<ChainPlugin>>> {
@@ -343,50 +449,86 @@ impl Passage<'_> {
         plugin: &Arc<ChainPlugin>,
         head: &mut request::Parts,
         body: &mut RequestBody,
-        caller: &mut Caller,
     ) -> Result<(), Failure> {
         let worker = &self.conn.worker;
         let handler = match &plugin.handler {
             Ok(handler) => handler,
             Err(why) => {
-                worker.metrics.verdict(&plugin.metrics, "closed", false);
-                self.record.verdict = Some((Arc::clone(&plugin.name), "closed"));
+                self.spoken(plugin, "closed", false);
                 return Err(Failure::Incomplete(Arc::clone(why)));
             }
         };
-        let directory = &worker.directory;
+        if self.rehearsal && !handler.can_rehearse() {
+            self.spoken(plugin, UNDECIDED, false);
+            return Err(Failure::Undecided);
+        }
+        // Only where somebody is authenticated already there is anything to compare.
+        let before = match &self.caller.consumer {
+            Some(consumer) if self.caller.is_authenticated() && plugin.authenticates() => {
+                Some(consumer.clone())
+            }
+            _ => None,
+        };
         let https = self.conn.peer.is_https(&head.headers);
         let mut exchange = Exchange {
             head,
             body,
-            caller,
-            directory,
+            caller: &mut self.caller,
+            directory: &worker.directory,
             now: clock::unix(),
             https,
             request_id: self.id.as_str(),
             tls: self.conn.peer.tls,
             response: self.edits,
             watch: None,
+            rehearsal: self.rehearsal,
         };
-        let verdict = handler.request(&mut exchange).await;
+        let mut verdict = handler.request(&mut exchange).await;
         if let Some(watch) = exchange.watch {
             self.watching.push((Arc::clone(plugin), watch));
+        }
+        for (method, reason) in self.caller.tried.drain(..) {
+            self.record.verdicts.push(Spoken {
+                plugin: Arc::clone(&plugin.name),
+                method: Some(method),
+                reason,
+                passed: matches!(reason, "ok" | "preflight"),
+            });
+        }
+        if let Some(before) = before
+            && let Some(after) = &self.caller.consumer
+            && !before.is_same(after)
+        {
+            if plugin.same_consumer {
+                verdict = Verdict::Refuse(different_consumers());
+            }
+            self.record.replaced = Some(before);
         }
         let (reason, passed) = match &verdict {
             Verdict::Continue(reason) => (*reason, true),
             Verdict::Refuse(refusal) => (refusal.reason, false),
             Verdict::Answer(answer) => (answer.reason, answer.status.as_u16() < 400),
         };
-        worker.metrics.verdict(&plugin.metrics, reason, passed);
-        self.record.verdict = Some((Arc::clone(&plugin.name), reason));
+        self.spoken(plugin, reason, passed);
         let failure = match verdict {
             Verdict::Continue(_) => return Ok(()),
             Verdict::Refuse(refusal) => Failure::Refused(refusal),
             Verdict::Answer(answer) => Failure::Answered(answer),
         };
-        self.record.anonymous = caller.anonymous;
-        self.record.consumer.clone_from(&caller.consumer);
+        self.note_caller();
         Err(failure)
+    }
+
+    /// Counts and notes what a plugin said.
+    fn spoken(&mut self, plugin: &ChainPlugin, reason: &'static str, passed: bool) {
+        let metrics = &self.conn.worker.metrics;
+        metrics.verdict(&plugin.metrics, reason, passed);
+        self.record.verdicts.push(Spoken {
+            plugin: Arc::clone(&plugin.name),
+            method: None,
+            reason,
+            passed,
+        });
     }
 
     fn redirect(
@@ -411,47 +553,20 @@ impl Passage<'_> {
         }
         Ok(response)
     }
+}
 
-    /// Passes the upstream's answer on.
-    fn respond(
-        &self,
-        mut response: Response<Incoming>,
-        lease: Lease,
-        client: Option<OnUpgrade>,
-        deadline: Option<Instant>,
-        rule: &Rule,
-        backend: &Backend,
-    ) -> Result<Response<Body>, Failure> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let client = client.ok_or(Failure::BadResponse)?;
-            let upstream = hyper::upgrade::on(&mut response);
-            upstream::open_tunnel(&self.conn.worker, client, upstream, lease);
-            let (head, _) = response.into_parts();
-            return Ok(Response::from_parts(head, Body::empty()));
-        }
-        let (mut head, incoming) = response.into_parts();
-        head.version = Version::HTTP_11;
-        strip(&mut head.headers);
-        for (plugin, watch) in self.watching.iter().rev() {
-            if let Ok(handler) = &plugin.handler {
-                handler.response(head.status, &mut head.headers, *watch);
-            }
-        }
-        for edit in backend
-            .response_filters
-            .iter()
-            .chain(&rule.response_filters)
-        {
-            filters::apply_headers(edit, &mut head.headers);
-        }
-        Ok(Response::from_parts(
-            head,
-            Body::upstream(incoming, lease, deadline),
-        ))
+/// Two credentials of one request prove two Consumers, and a plugin asks for one.
+fn different_consumers() -> Refusal {
+    Refusal {
+        status: StatusCode::FORBIDDEN,
+        message: "The credentials belong to different consumers".into(),
+        members: Vec::new(),
+        challenges: Vec::new(),
+        reason: "different_consumer",
     }
 }
 
-fn upstream_of(backend: &Backend) -> Result<&runtime::Upstream, Failure> {
+fn upstream_of(backend: &Backend) -> Result<&Arc<Upstream>, Failure> {
     match &backend.upstream {
         Some(upstream) if upstream.missing => {
             Err(Failure::NoBackend("the route's Service does not exist"))
@@ -466,21 +581,4 @@ fn host_of<'h>(head: &'h request::Parts, admitted: &Admitted) -> Result<&'h str,
         .get(HOST)
         .and_then(|host| host.to_str().ok()?.get(..admitted.host_len))
         .ok_or(Failure::BadRequest("the Host is missing"))
-}
-
-/// Removes what is of the upstream's connection only.
-fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        remove_named(headers);
-        headers.remove(CONNECTION);
-    }
-    // Mostly there is nothing to remove: one look at the names is cheaper than a look-up for each.
-    while let Some(hop) = headers.keys().find(|name| is_hop(name)).cloned() {
-        headers.remove(hop);
-    }
-}
-
-fn is_hop(name: &HeaderName) -> bool {
-    matches!(*name, TRANSFER_ENCODING | TE | UPGRADE)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }

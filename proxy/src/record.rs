@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Version};
+use plugins::Type;
 use plugins::directory::ConsumerRef;
+use smallvec::SmallVec;
 
 use crate::extras::Shown;
 use crate::runtime::Rule;
@@ -28,8 +30,10 @@ pub(crate) struct Record {
     pub(crate) consumer: Option<ConsumerRef>,
     /// Whether that is the anonymous Consumer.
     pub(crate) anonymous: bool,
-    /// The plugin that spoke last, as "shop/api-key", and its reason: "ok", "no_key" …
-    pub(crate) verdict: Option<(Arc<str>, &'static str)>,
+    /// What the plugins said, in the order in which they were asked.
+    pub(crate) verdicts: Verdicts,
+    /// The Consumer whom a plugin had authenticated before a later one put another in its place.
+    pub(crate) replaced: Option<ConsumerRef>,
     /// Status of the response.
     pub(crate) status: StatusCode,
     /// The gateway's own answer: why ("no_route", "connect" …).
@@ -48,6 +52,21 @@ pub(crate) struct Record {
     pub(crate) shown: Option<Box<Shown>>,
     /// What only the access log needs.
     pub(crate) details: Option<Box<Details>>,
+}
+
+/// Mostly there is one.
+pub(crate) type Verdicts = SmallVec<[Spoken; 2]>;
+
+/// What one plugin said, or one method of a plugin that has several.
+#[derive(Debug, Clone)]
+pub(crate) struct Spoken {
+    /// "shop/api-key".
+    pub(crate) plugin: Arc<str>,
+    /// None: the plugin as a whole.
+    pub(crate) method: Option<Type>,
+    /// "ok", "no_key" …
+    pub(crate) reason: &'static str,
+    pub(crate) passed: bool,
 }
 
 /// What only the access log needs.
@@ -78,7 +97,8 @@ impl Record {
             backend: None,
             consumer: None,
             anonymous: false,
-            verdict: None,
+            verdicts: Verdicts::new(),
+            replaced: None,
             status: StatusCode::OK,
             failure: None,
             cause: None,

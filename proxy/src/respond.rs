@@ -43,6 +43,8 @@ pub(crate) enum Failure {
     Refused(Refusal),
     /// A plugin answers itself.
     Answered(Box<Answer>),
+    /// An explanation goes no further: a plugin would ask somebody else, or change something.
+    Undecided,
     /// The Service has no endpoint that is ready.
     NoEndpoint,
     /// No endpoint takes the connection.
@@ -72,6 +74,7 @@ impl Failure {
             Self::Incomplete(_) | Self::NoBackend(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Refused(refusal) => refusal.status,
             Self::Answered(answer) => answer.status,
+            Self::Undecided => StatusCode::NOT_IMPLEMENTED,
             Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect | Self::Closed | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -94,6 +97,7 @@ impl Failure {
             Self::NoBackend(_) => "no_backend",
             Self::Refused(refusal) => refusal.reason,
             Self::Answered(answer) => answer.reason,
+            Self::Undecided => "undecided",
             Self::NoEndpoint => "no_endpoint",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
@@ -109,7 +113,7 @@ impl Failure {
     }
 
     /// What a client is told.
-    fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         match self {
             Self::BadRequest(message) | Self::NoBackend(message) => message,
             Self::BadBody => "the request's body could not be read",
@@ -122,6 +126,7 @@ impl Failure {
             Self::NoRoute => "no route matches the request",
             Self::Incomplete(_) => "the gateway's configuration of this route is incomplete",
             Self::Refused(refusal) => &refusal.message,
+            Self::Undecided => "an explanation goes no further than this",
             Self::Answered(_) => "the gateway asks for something that gRPC cannot give",
             Self::NoEndpoint => "the upstream has no endpoint that is ready",
             Self::Connect => "the upstream cannot be reached",
@@ -185,12 +190,10 @@ pub(crate) fn answer(
     if let Some(id) = request_id {
         headers.insert(X_REQUEST_ID, id.header());
     }
-    if let Failure::Refused(Refusal {
-        challenge: Some(challenge),
-        ..
-    }) = failure
-    {
-        headers.insert(WWW_AUTHENTICATE, challenge.clone());
+    if let Failure::Refused(refusal) = failure {
+        for challenge in &refusal.challenges {
+            headers.append(WWW_AUTHENTICATE, challenge.clone());
+        }
     }
     if let Failure::MethodNotAllowed = failure {
         const ALLOW: HeaderValue =
@@ -284,7 +287,7 @@ mod tests {
             status,
             message: "No \"API\" key".into(),
             members: Vec::new(),
-            challenge: Some(HeaderValue::from_static("Key")),
+            challenges: vec![HeaderValue::from_static("Key")],
             reason: "no_key",
         })
     }

@@ -12,15 +12,19 @@ mod build;
 mod conditions;
 mod hosts;
 mod paths;
+mod survey;
 
 use std::sync::Arc;
 
 pub(crate) use build::{Builder, Order};
+pub(crate) use conditions::Lack;
 pub(crate) use conditions::{Match, Regexes};
 pub(crate) use hosts::{Hosts, has_one_label_more, intersection};
 
 use crate::runtime::{Found, Request, Rule};
 use paths::Paths;
+pub(crate) use paths::Pattern;
+pub(crate) use survey::Why;
 
 /// Hosts and routes of one port.
 #[derive(Debug, Default)]
@@ -42,12 +46,18 @@ struct Entry {
 
 impl Entry {
     fn matches(&self, request: &Request<'_>, wildcard_suffix: Option<&str>) -> bool {
-        (!self.one_label
-            || wildcard_suffix.is_none_or(|suffix| has_one_label_more(request.host, suffix)))
-            && self
-                .conditions
-                .as_ref()
-                .is_none_or(|conditions| conditions.match_request(request))
+        self.fits_host(request, wildcard_suffix) && self.lack(request).is_none()
+    }
+
+    fn fits_host(&self, request: &Request<'_>, wildcard_suffix: Option<&str>) -> bool {
+        !self.one_label
+            || wildcard_suffix.is_none_or(|suffix| has_one_label_more(request.host, suffix))
+    }
+
+    fn lack(&self, request: &Request<'_>) -> Option<Lack<'_>> {
+        self.conditions
+            .as_ref()
+            .and_then(|conditions| conditions.lack(request))
     }
 }
 
@@ -61,6 +71,13 @@ impl Router {
             .find_map(|(paths, suffix)| paths.find(request, suffix))
     }
 
+    /// The number of the listener with this hostname.
+    pub(crate) fn number_of(&self, hostname: &str) -> Option<usize> {
+        let mut all = self.listeners.all();
+        all.find(|(own, _)| own == hostname)
+            .map(|(_, number)| *number)
+    }
+
     /// A number for the listener that a host belongs to; equal for two hosts of one listener. None: no listener takes it.
     /// A client that named one host in its TLS handshake must not reach the listener of another.
     #[must_use]
@@ -70,6 +87,11 @@ impl Router {
             .next()
             .map(|(listener, _)| *listener)
     }
+}
+
+/// What stands behind "*." in a wildcard.
+fn suffix_of(hostname: &str) -> Option<&str> {
+    hostname.strip_prefix("*.")
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ pub struct Port {
     pub sorting: Option<Arc<crate::sorting::Sorting>>,
     /// The port as clients see it.
     pub public_port: u16,
+    /// All that share it, in the order of their keys.
+    pub listeners: Vec<Arc<Listener>>,
     /// Hosts and routes; how it is indexed is the router's business (see [`Port::find`]).
     pub router: crate::router::Router,
 }
@@ -63,6 +65,9 @@ pub struct Rule {
     /// For log and metrics: "HTTPRoute/shop/orders", and the rule's name or index.
     pub route: Arc<str>,
     pub name: Arc<str>,
+    pub listener: Arc<Listener>,
+    /// Of rule and route.
+    pub plugins: Arc<Attached>,
     pub request_filters: Vec<RequestFilter>,
     pub response_filters: Vec<HeaderEdit>,
     /// Answers instead of forwarding. Plugins of the rule run first, see `redirect_chain`.
@@ -101,6 +106,38 @@ pub struct Backend {
 #[derive(Debug, Default)]
 pub struct Chain {
     pub plugins: Vec<Arc<ChainPlugin>>,
+    /// Their names, and those of the plugins that they leave no place for, by the scope that names them: the rule and its
+    /// route; the Service; the listener, its Gateway and its class.
+    pub scopes: [Vec<Box<str>>; 3],
+}
+
+/// Plugins of one scope.
+#[derive(Debug, Clone, Default)]
+pub struct Attached {
+    /// Keys.
+    pub keys: Vec<String>,
+    /// What each is attached to, for people.
+    pub places: Vec<String>,
+}
+
+impl Attached {
+    /// What a plugin is attached to, by its name.
+    #[must_use]
+    pub fn place(&self, name: &str) -> Option<&str> {
+        let named = |key: &String| key.strip_prefix("Plugin/").unwrap_or(key) == name;
+        let at = self.keys.iter().position(named)?;
+        self.places.get(at).map(String::as_str)
+    }
+}
+
+/// What a listener says of itself.
+#[derive(Debug, Default)]
+pub struct Listener {
+    /// "shop/gateway/http".
+    pub name: Box<str>,
+    /// In lower case; "" any.
+    pub hostname: Box<str>,
+    pub plugins: Attached,
 }
 
 #[derive(Debug)]
@@ -110,7 +147,17 @@ pub struct ChainPlugin {
     pub kind: Option<plugins::Type>,
     /// Err: closed, every request gets 500 with the fixed body of the contract; the text is for the log.
     pub handler: Result<Arc<Handler>, Arc<str>>,
+    /// Refuse where a plugin that ran before has authenticated another Consumer.
+    pub same_consumer: bool,
     pub metrics: crate::metrics::PluginId,
+}
+
+impl ChainPlugin {
+    /// Whether it proves who calls.
+    #[must_use]
+    pub fn authenticates(&self) -> bool {
+        self.kind.is_some_and(plugins::Type::authenticates)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -202,6 +249,12 @@ impl Port {
     #[must_use]
     pub fn listener(&self, host: &str) -> Option<usize> {
         self.router.listener(host)
+    }
+
+    /// The number of the listener with this hostname, as [`Port::listener`] tells it.
+    #[must_use]
+    pub(crate) fn number_of(&self, hostname: &str) -> Option<usize> {
+        self.router.number_of(hostname)
     }
 
     /// The rule for a request, by the precedence of the Gateway API. None: 404.

@@ -17,6 +17,7 @@ use crate::limits::{Limits, Timeouts};
 use crate::listen::{Connections, Listeners};
 use crate::metrics::WorkerMetrics;
 use crate::record::Record;
+use crate::refusals::Ring;
 use crate::runtime::Runtime;
 use crate::upstream::{Pools, Waits};
 
@@ -34,6 +35,7 @@ pub(crate) struct Parts {
     pub(crate) runtime: Arc<ArcSwap<Runtime>>,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) log: crate::log::Logger,
+    pub(crate) refusals: Arc<Ring>,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
 }
 
@@ -67,6 +69,7 @@ pub(crate) struct Worker {
     pub(crate) waits: Waits,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) log: crate::log::Logger,
+    pub(crate) refusals: Arc<Ring>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -77,18 +80,32 @@ impl std::fmt::Debug for Worker {
 
 impl Worker {
     fn new(parts: &Parts) -> Self {
-        let settings = Arc::clone(&parts.settings);
+        let (runtime, settings) = (Arc::clone(&parts.runtime), Arc::clone(&parts.settings));
         Self {
-            directory: Arc::clone(&parts.runtime.load().directory),
-            runtime: RefCell::new(arc_swap::Cache::new(Arc::clone(&parts.runtime))),
+            log: parts.log.clone(),
+            refusals: Arc::clone(&parts.refusals),
+            ..Self::aside(runtime, settings, parts.metrics.clone())
+        }
+    }
+
+    /// One that logs nothing, and whose refusals nobody reads.
+    pub(crate) fn aside(
+        runtime: Arc<ArcSwap<Runtime>>,
+        settings: Arc<Settings>,
+        metrics: WorkerMetrics,
+    ) -> Self {
+        Self {
+            directory: Arc::clone(&runtime.load().directory),
+            runtime: RefCell::new(arc_swap::Cache::new(runtime)),
             dice: Dice::new(),
-            pools: Pools::new(&settings.limits, &settings.timeouts, parts.metrics.clone()),
+            pools: Pools::new(&settings.limits, &settings.timeouts, metrics.clone()),
             connections: Connections::default(),
             tunnels: Count::default(),
             copies: Count::default(),
             waits: Waits::default(),
-            metrics: parts.metrics.clone(),
-            log: parts.log.clone(),
+            metrics,
+            log: crate::log::Logger::off(),
+            refusals: Arc::default(),
             settings,
         }
     }

@@ -80,6 +80,12 @@ impl Answer {
         one(&self.headers, name)
     }
 
+    /// All values of a header.
+    #[must_use]
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        values(&self.headers, name)
+    }
+
     /// The body as text.
     #[must_use]
     pub fn text(&self) -> String {

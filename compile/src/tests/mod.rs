@@ -13,6 +13,7 @@ mod plugins;
 mod properties;
 mod routes;
 mod services;
+mod several;
 mod trust;
 
 use prost::Message;

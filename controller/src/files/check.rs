@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use compile::{Compiler, Level, ObjectRef, Settings};
 use jiff::Timestamp;
+use snapshot::Change;
 
 use super::collection::{Collection, FirstSeen};
 use super::engine::located;
@@ -44,6 +45,13 @@ impl FirstSeen for Now {
 /// Validates files and folders as one set.
 #[must_use]
 pub fn check(inputs: Vec<Input>, settings: Settings) -> Verdict {
+    compiled(inputs, settings).0
+}
+
+/// Validates files and folders as one set, and returns what a proxy would be told of them. Values that are generated are
+/// not there: what needs them is as it is before they are.
+#[must_use]
+pub fn compiled(inputs: Vec<Input>, settings: Settings) -> (Verdict, Change) {
     let mut scanner = Scanner::new(inputs);
     let scan = scanner.scan(true);
     let files = scan.files.len();
@@ -58,9 +66,15 @@ pub fn check(inputs: Vec<Input>, settings: Settings) -> Verdict {
     findings.extend(located(&scanner, &collection, &update));
     findings.sort();
     findings.dedup();
-    Verdict {
+    let verdict = Verdict {
         findings,
         files,
         objects: collection.len(),
-    }
+    };
+    let change = Change {
+        version: "offline".into(),
+        diff: update.diff,
+        manifests: None,
+    };
+    (verdict, change)
 }

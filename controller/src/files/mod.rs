@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api;
 
-pub use check::{Verdict, check};
+pub use check::{Verdict, check, compiled};
 pub use finding::Finding;
 pub use scan::Input;
 pub use started::{Example, InForce, ListenerInForce};

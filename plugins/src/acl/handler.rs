@@ -48,7 +48,7 @@ impl Handler {
                 status: StatusCode::UNAUTHORIZED,
                 message: Cow::Borrowed("Unauthorized"),
                 members: Vec::new(),
-                challenge: caller.challenge.take(),
+                challenges: std::mem::take(&mut caller.challenges),
                 reason: "no_consumer",
             });
         };
@@ -66,7 +66,7 @@ impl Handler {
                 status: StatusCode::FORBIDDEN,
                 message: Cow::Borrowed("You cannot consume this service"),
                 members: Vec::new(),
-                challenge: None,
+                challenges: Vec::new(),
                 reason,
             });
         }

@@ -138,6 +138,12 @@ enum Part {
 }
 
 impl ConsumerRef {
+    /// Whether it is the same Consumer; another version of it counts, too.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id() == other.id() && self.username() == other.username()
+    }
+
     /// Its id (`X-Consumer-ID`).
     #[must_use]
     pub fn id(&self) -> &str {

@@ -11,7 +11,7 @@ use super::token::{Malformed, Parts, Token, Value};
 use super::{Claim, Config, verified};
 use crate::directory::{Directory, JwtCredential, JwtLookup, Namespaces, Proven};
 use crate::fields::Unreadable;
-use crate::gate::{Gate, challenge};
+use crate::gate::{Gate, Miss, NOTHING_PRESENTED, challenge};
 use crate::handler::{BuildContext, Exchange, Refusal, RequestBody, Verdict};
 use crate::jwks::{KeySet, RemoteKeys};
 
@@ -42,7 +42,7 @@ struct Claims {
 
 /// What is wrong with a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unfit {
+pub(crate) enum Unfit {
     NoNumber,
     Expired,
     NotYet,
@@ -62,7 +62,7 @@ impl Unfit {
 
 /// Why nobody is authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
+pub(crate) enum Failure {
     NoToken,
     Several,
     Malformed(Malformed),
@@ -129,9 +129,9 @@ impl From<Unverified> for Failure {
 impl Failure {
     /// The reason of a refusal, and the one where the anonymous Consumer takes over; none where it does not, because the
     /// request itself is at fault.
-    const fn reasons(self) -> (&'static str, Option<&'static str>) {
+    pub(crate) const fn reasons(self) -> (&'static str, Option<&'static str>) {
         match self {
-            Self::NoToken => ("no_token", Some("anonymous")),
+            Self::NoToken => ("no_token", Some(NOTHING_PRESENTED)),
             Self::Several => ("several_tokens", Some("anonymous_several_tokens")),
             Self::Malformed(_) => ("bad_token", Some("anonymous_bad_token")),
             Self::NoKeyClaim | Self::BadKeyClaim => {
@@ -259,13 +259,25 @@ impl Handler {
     }
 
     pub(crate) async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
-        if let Some(verdict) = self.gate.passes(exchange) {
-            return verdict;
+        let outcome = self.attempt(exchange).await;
+        let outcome = outcome.map_err(|failure| self.miss(failure));
+        self.gate.settle(exchange, outcome)
+    }
+
+    /// Looks for somebody, without the anonymous Consumer.
+    pub(crate) async fn attempt<B>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Result<&'static str, Failure> {
+        match self.gate.passes(exchange) {
+            Some(reason) => Ok(reason),
+            None => self.authenticate(exchange).await.map(|()| "ok"),
         }
-        match self.authenticate(exchange).await {
-            Ok(()) => Verdict::Continue("ok"),
-            Err(failure) => self.fail(exchange, failure),
-        }
+    }
+
+    /// How to authenticate.
+    pub(crate) const fn challenge(&self) -> &HeaderValue {
+        self.gate.challenge()
     }
 
     async fn authenticate<B>(&self, exchange: &mut Exchange<'_, B>) -> Result<(), Failure> {
@@ -294,7 +306,8 @@ impl Handler {
                 seen,
                 otherwise,
             }) => {
-                if keys.newer(seen.as_ref(), token.kid()).await.is_none() {
+                // An explanation calls nobody: it goes by the keys that are there.
+                if exchange.rehearsal || keys.newer(seen.as_ref(), token.kid()).await.is_none() {
                     return Err(otherwise);
                 }
                 look_up().map_err(|judgement| match judgement {
@@ -394,12 +407,9 @@ impl Handler {
         }
     }
 
-    /// Lets the anonymous Consumer take over, or refuses.
-    fn fail<B>(&self, exchange: &mut Exchange<'_, B>, failure: Failure) -> Verdict {
+    /// What a failure means for the request.
+    pub(crate) fn miss(&self, failure: Failure) -> Miss {
         let (reason, anonymous) = failure.reasons();
-        if let Some(verdict) = anonymous.and_then(|reason| self.gate.take_over(exchange, reason)) {
-            return verdict;
-        }
         let (status, challenge) = match failure {
             Failure::TooManyFields => (StatusCode::BAD_REQUEST, None),
             Failure::NoKeySet => (StatusCode::SERVICE_UNAVAILABLE, None),
@@ -407,15 +417,18 @@ impl Handler {
             _ if failure.is_invalid_token() => (self.invalid_status, Some(&self.invalid_token)),
             _ => (StatusCode::UNAUTHORIZED, Some(&self.invalid_token)),
         };
-        Verdict::Refuse(Refusal {
+        let refusal = Refusal {
             status,
             message: failure.message(&self.key_claim),
             members: failure.members(),
-            challenge: challenge
+            challenges: challenge
                 .filter(|_| status == StatusCode::UNAUTHORIZED)
-                .cloned(),
+                .cloned()
+                .into_iter()
+                .collect(),
             reason,
-        })
+        };
+        Miss { refusal, anonymous }
     }
 }
 

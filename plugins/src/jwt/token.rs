@@ -13,7 +13,7 @@ use super::Algorithm;
 
 /// Why a token cannot be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     /// Not three parts, not base64url, or not JSON objects.
     Json,
     /// The header names no algorithm, or none of ours.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use super::Config;
 use crate::directory::{KeyLookup, Namespaces, digest_of};
 use crate::fields::{self, Field, Format, NotRewritten, Unreadable};
-use crate::gate::{self, Gate};
+use crate::gate::{self, Gate, Miss, NOTHING_PRESENTED};
 use crate::handler::{BodyError, BuildContext, Exchange, Refusal, RequestBody, Verdict};
 
 /// Ready to run.
@@ -74,7 +74,7 @@ impl Place {
 
 /// Why nobody is authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
+pub(crate) enum Failure {
     NoKey,
     Repeated,
     Unknown,
@@ -112,7 +112,7 @@ impl From<NotRewritten> for Failure {
 }
 
 impl Failure {
-    const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::NoKey => "no_key",
             Self::Repeated => "duplicate_key",
@@ -128,9 +128,9 @@ impl Failure {
     }
 
     /// The reason where the anonymous Consumer takes over; None where it does not, because the request itself is at fault.
-    const fn anonymous_reason(self) -> Option<&'static str> {
+    pub(crate) const fn anonymous_reason(self) -> Option<&'static str> {
         match self {
-            Self::NoKey => Some("anonymous"),
+            Self::NoKey => Some(NOTHING_PRESENTED),
             Self::Repeated => Some("anonymous_duplicate_key"),
             Self::Unknown => Some("anonymous_unknown_key"),
             Self::OutOfTime => Some("anonymous_out_of_time"),
@@ -191,13 +191,25 @@ impl Handler {
     }
 
     pub(crate) async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
-        if let Some(verdict) = self.gate.passes(exchange) {
-            return verdict;
+        let outcome = self.attempt(exchange).await;
+        let outcome = outcome.map_err(|failure| self.miss(failure));
+        self.gate.settle(exchange, outcome)
+    }
+
+    /// Looks for somebody, without the anonymous Consumer.
+    pub(crate) async fn attempt<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Result<&'static str, Failure> {
+        match self.gate.passes(exchange) {
+            Some(reason) => Ok(reason),
+            None => self.authenticate(exchange).await.map(|()| "ok"),
         }
-        match self.authenticate(exchange).await {
-            Ok(()) => Verdict::Continue("ok"),
-            Err(failure) => self.fail(exchange, failure),
-        }
+    }
+
+    /// How to authenticate.
+    pub(crate) const fn challenge(&self) -> &HeaderValue {
+        self.gate.challenge()
     }
 
     async fn authenticate<B: RequestBody>(
@@ -312,20 +324,21 @@ impl Handler {
         Ok(())
     }
 
-    /// Lets the anonymous Consumer take over, or refuses.
-    fn fail<B>(&self, exchange: &mut Exchange<'_, B>, failure: Failure) -> Verdict {
-        let take_over = |reason| self.gate.take_over(exchange, reason);
-        if let Some(verdict) = failure.anonymous_reason().and_then(take_over) {
-            return verdict;
-        }
+    /// What a failure means for the request.
+    pub(crate) fn miss(&self, failure: Failure) -> Miss {
         let (status, message) = failure.answer();
-        Verdict::Refuse(Refusal {
+        let challenge = (status == StatusCode::UNAUTHORIZED).then(|| self.gate.challenge().clone());
+        let refusal = Refusal {
             status,
             message: Cow::Borrowed(message),
             members: Vec::new(),
-            challenge: (status == StatusCode::UNAUTHORIZED).then(|| self.gate.challenge().clone()),
+            challenges: challenge.into_iter().collect(),
             reason: failure.reason(),
-        })
+        };
+        Miss {
+            refusal,
+            anonymous: failure.anonymous_reason(),
+        }
     }
 }
 

@@ -23,9 +23,15 @@ async fn start() -> (SocketAddr, Arc<Status>, Arc<Metrics>, CancellationToken) {
         CancellationToken::new(),
     );
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let address = serve(any, Arc::clone(&status), Arc::clone(&metrics), stop.clone())
-        .await
-        .unwrap();
+    let address = serve(
+        any,
+        Arc::clone(&status),
+        Arc::clone(&metrics),
+        Arc::default(),
+        stop.clone(),
+    )
+    .await
+    .unwrap();
     (address, status, metrics, stop)
 }
 
@@ -94,7 +100,7 @@ async fn metrics_and_nothing_else() {
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_flag() {
     let (address, status, metrics, stop) = start().await;
-    let error = serve(address, status, metrics, stop)
+    let error = serve(address, status, metrics, Arc::default(), stop)
         .await
         .unwrap_err()
         .to_string();

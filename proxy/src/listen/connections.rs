@@ -38,7 +38,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let state = Self::default();
         state.head.store(clock::millis(), Relaxed);
         Arc::new(state)

@@ -10,6 +10,6 @@ mod serve;
 mod stream;
 
 pub(crate) use accept::Listeners;
-pub(crate) use connections::Connections;
+pub(crate) use connections::{Connections, State as ConnState};
 pub(crate) use ports::Ports;
 pub(crate) use serve::Conn;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Version};
 
-use crate::record::{Details, Record};
+use crate::record::{Details, Record, Spoken};
 
 /// Longer texts of clients are cut.
 const LONGEST: usize = 1024;
@@ -82,9 +82,15 @@ pub(super) fn write(out: &mut Vec<u8>, (second, milliseconds): (&str, u32), reco
             out.extend_from_slice(b",\"anonymous\":true");
         }
     }
-    if let Some((plugin, reason)) = &record.verdict {
-        text(out, "plugin", plugin.as_bytes());
-        text(out, "reason", reason.as_bytes());
+    if let Some(replaced) = &record.replaced {
+        text(out, "replaced_consumer", replaced.id().as_bytes());
+    }
+    if let Some(last) = record.verdicts.last() {
+        text(out, "plugin", last.plugin.as_bytes());
+        text(out, "reason", last.reason.as_bytes());
+    }
+    if record.verdicts.len() > 1 {
+        verdicts(out, &record.verdicts);
     }
     if let Some(failure) = record.failure {
         text(out, "failure", failure.as_bytes());
@@ -96,6 +102,24 @@ pub(super) fn write(out: &mut Vec<u8>, (second, milliseconds): (&str, u32), reco
         out.extend_from_slice(b",\"aborted\":true");
     }
     out.extend_from_slice(b"}\n");
+}
+
+/// All that was said, where there is more to it than the last word.
+fn verdicts(out: &mut Vec<u8>, verdicts: &[Spoken]) {
+    name(out, "verdicts");
+    out.push(b'[');
+    for (at, spoken) in verdicts.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"{" } else { b",{" });
+        out.extend_from_slice(b"\"plugin\":\"");
+        escape(out, spoken.plugin.as_bytes());
+        out.push(b'"');
+        if let Some(method) = spoken.method {
+            text(out, "method", method.name().as_bytes());
+        }
+        text(out, "reason", spoken.reason.as_bytes());
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 fn request(out: &mut Vec<u8>, details: &Details) {
@@ -135,7 +159,7 @@ fn request(out: &mut Vec<u8>, details: &Details) {
 }
 
 /// The names of the parameters and nothing else: any value may be a secret, and so may be what does not look like a name.
-fn redact(out: &mut Vec<u8>, query: &str) {
+pub(super) fn redact(out: &mut Vec<u8>, query: &str) {
     for (at, pair) in query.split('&').enumerate() {
         if out.len() > LONGEST * 16 || at > 32 {
             out.extend_from_slice("…".as_bytes());

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::record::Details;
+use crate::record::{Details, Spoken};
 
 fn record(details: Option<Details>) -> Record {
     Record {
@@ -32,6 +32,15 @@ fn details(target: &str) -> Details {
     }
 }
 
+fn spoken(plugin: &str) -> Spoken {
+    Spoken {
+        plugin: plugin.into(),
+        method: None,
+        reason: "ok",
+        passed: true,
+    }
+}
+
 fn line(record: &Record) -> String {
     let mut out = Vec::new();
     line::write(&mut out, ("2026-11-22T12:30:00", 7), record);
@@ -48,7 +57,7 @@ fn a_line_says_what_there_is_to_say() {
     let mut record = record(Some(details("/orders?page=2")));
     record.failure = Some("connect");
     record.cause = Some("refused \"twice\"".into());
-    record.verdict = Some(("shop/api-key".into(), "ok"));
+    record.verdicts.push(spoken("shop/api-key"));
     record.endpoint = Some("[::1]:80".parse().unwrap());
     record.attempts = 2;
     record.upstream_time = Some(Duration::from_micros(1_050));
@@ -108,7 +117,7 @@ proptest! {
         let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).ok();
         let mut record = record(Some(Details { host: value(&host), user_agent: value(&agent), ..details("/") }));
         record.cause = Some(cause.as_str().into());
-        record.verdict = Some((name.as_str().into(), "ok"));
+        record.verdicts.push(spoken(&name));
         let line = line(&record);
         let read: Value = serde_json::from_str(&line).unwrap();
         prop_assert_eq!(line.matches('\n').count(), 1);

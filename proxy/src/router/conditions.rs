@@ -162,19 +162,33 @@ fn path_match(path: &proto::PathMatch, regexes: &mut Regexes) -> Result<PathMatc
     })
 }
 
+/// What a request lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack<'a> {
+    Method(&'a Method),
+    Header(&'a HeaderName),
+    Query(&'a str),
+}
+
 impl Conditions {
-    pub(super) fn match_request(&self, request: &Request<'_>) -> bool {
-        self.method
-            .as_ref()
-            .is_none_or(|method| method == request.method)
-            && self
-                .headers
-                .iter()
-                .all(|(name, text)| match_header(request.headers, name, text))
-            && self
-                .query
-                .iter()
-                .all(|(name, text)| match_query(request.query.unwrap_or_default(), name, text))
+    /// The first condition that does not hold.
+    pub(super) fn lack(&self, request: &Request<'_>) -> Option<Lack<'_>> {
+        if let Some(method) = &self.method
+            && method != request.method
+        {
+            return Some(Lack::Method(method));
+        }
+        let mut headers = self.headers.iter();
+        if let Some((name, _)) =
+            headers.find(|(name, text)| !match_header(request.headers, name, text))
+        {
+            return Some(Lack::Header(name));
+        }
+        let query = request.query.unwrap_or_default();
+        let mut parameters = self.query.iter();
+        parameters
+            .find(|(name, text)| !match_query(query, name, text))
+            .map(|(name, _)| Lack::Query(name))
     }
 }
 

@@ -41,6 +41,15 @@ impl<T> Hosts<T> {
             .chain(self.any.as_ref().map(|any| (any, None)))
     }
 
+    /// All hostnames, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (String, &T)> {
+        let exact = self.exact.iter().map(|(host, one)| (host.to_string(), one));
+        let wildcard = self.wildcard.iter();
+        let wildcard = wildcard.map(|(suffix, one)| (format!("*.{suffix}"), one));
+        let any = self.any.iter().map(|one| (String::new(), one));
+        exact.chain(wildcard).chain(any)
+    }
+
     /// What is under a hostname ("" any, "a.b", "*.b"), made where there is none.
     pub(crate) fn entry(&mut self, hostname: &str, make: impl FnOnce() -> T) -> &mut T {
         if hostname.is_empty() {

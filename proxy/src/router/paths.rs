@@ -53,6 +53,41 @@ impl Paths {
     }
 }
 
+/// A path that rules ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pattern {
+    Exact(String),
+    /// Without a slash at its end.
+    Prefix(String),
+    /// Anchored at both ends.
+    Regex(String),
+}
+
+impl Paths {
+    /// All entries with their paths, and whether a path fits; those that fit in the order in which [`Paths::find`] asks them.
+    pub(super) fn all(&self, path: &str) -> Vec<(Pattern, bool, &Entry)> {
+        let mut all = Vec::new();
+        for (exact, entries) in &self.exact {
+            let fits = **exact == *path;
+            let entries = entries.iter();
+            all.extend(entries.map(|entry| (Pattern::Exact(exact.to_string()), fits, entry)));
+        }
+        let fitting: Vec<&Node> = self.prefixes.of(path).collect();
+        let mut prefixes: Vec<_> = self.prefixes.named();
+        prefixes.sort_by_key(|(_, node)| std::cmp::Reverse(node.length));
+        for (prefix, node) in prefixes {
+            let fits = fitting.iter().any(|fitting| std::ptr::eq(*fitting, node));
+            let entries = node.entries.iter();
+            all.extend(entries.map(|entry| (Pattern::Prefix(prefix.clone()), fits, entry)));
+        }
+        for (regex, entry) in &self.regexes {
+            let pattern = Pattern::Regex(regex.as_str().to_owned());
+            all.push((pattern, regex.is_match(path), entry));
+        }
+        all
+    }
+}
+
 /// A tree of path segments, in one table.
 #[derive(Debug)]
 pub(super) struct Prefixes {
@@ -130,6 +165,28 @@ impl Prefixes {
             }
         }
         new
+    }
+
+    /// All nodes with their prefixes, in no order.
+    fn named(&self) -> Vec<(String, &Node)> {
+        let mut above: HashMap<usize, (usize, &str)> = HashMap::new();
+        for (Edge(from, segment), to) in &self.edges {
+            above.insert(*to, (*from, segment));
+        }
+        let name = |(mut at, node)| {
+            let mut segments = Vec::new();
+            while let Some((up, segment)) = above.get(&at) {
+                segments.push(*segment);
+                at = *up;
+            }
+            let name: String = segments
+                .iter()
+                .rev()
+                .flat_map(|segment| ["/", segment])
+                .collect();
+            (name, node)
+        };
+        self.nodes.iter().enumerate().map(name).collect()
     }
 
     /// The prefixes of a path that have entries, the longest first.

@@ -13,6 +13,8 @@ fn rule(name: &str) -> Arc<Rule> {
     Arc::new(Rule {
         route: "HTTPRoute/n/r".into(),
         name: name.into(),
+        listener: Arc::default(),
+        plugins: Arc::default(),
         request_filters: vec![],
         response_filters: vec![],
         redirect: None,
@@ -83,6 +85,22 @@ fn find(router: &Router, asked: &Asked) -> Option<usize> {
     router
         .find(&request)
         .map(|found| found.rule.name.parse().unwrap())
+}
+
+/// The rule that the survey says serves a request.
+fn explained(router: &Router, asked: &Asked) -> Option<usize> {
+    let request = Request {
+        host: &asked.host,
+        path: &asked.path,
+        query: asked.query.as_deref(),
+        method: &asked.method,
+        headers: &asked.headers,
+    };
+    let rivals = router.survey(&request);
+    let mut serving = rivals.iter().filter(|rival| rival.why == Why::Serves);
+    let first = serving.next().map(|rival| rival.rule.name.parse().unwrap());
+    assert!(serving.next().is_none());
+    first
 }
 
 // What the standard says, written down as plainly as can be.
@@ -308,6 +326,8 @@ proptest! {
                 (found, expected) => found == expected,
             };
             prop_assert!(equal, "{:?}: found {:?}, expected {:?}", asked, found, expected);
+            // What is explained is what happens.
+            prop_assert_eq!(explained(&router, &asked), found);
         }
     }
 

@@ -12,7 +12,7 @@ use super::upstreams::{UpstreamState, Upstreams};
 use crate::extras::{BackendExtras, Cors, Extras, Mirror};
 use crate::metrics::{Metrics, RuleId};
 use crate::router::{Builder, Hosts, Order, intersection};
-use crate::runtime::{Backend, Chain, ChainPlugin, Port, Rule, Runtime};
+use crate::runtime::{self, Backend, Chain, ChainPlugin, Port, Rule, Runtime};
 use crate::sorting::{Listener, Sorting, TlsBackend, TlsRule};
 use crate::tls::{Certificate, ListenerCertificates, Tls};
 use crate::upstream::{Connector, Connectors};
@@ -42,6 +42,7 @@ pub(super) struct Context<'a> {
 struct Building<'a> {
     tls: bool,
     public_port: u16,
+    listeners: Vec<Arc<runtime::Listener>>,
     router: Builder,
     certificates: Vec<ListenerCertificates>,
     clients: Option<&'a proto::ClientValidation>,
@@ -114,6 +115,7 @@ impl Tables {
             let port = building.entry(number).or_insert_with(|| Building {
                 tls: listener.tls,
                 public_port: listener.public_port,
+                listeners: Vec::new(),
                 router: Builder::default(),
                 certificates: Vec::new(),
                 clients: listener.client_validation.as_ref(),
@@ -137,7 +139,7 @@ impl Tables {
             }
             port.is_sorted |= listener.passthrough.is_some();
             port.sorted
-                .entry(&listener.hostname, || match listener.passthrough {
+                .entry(&listener.says.hostname, || match listener.passthrough {
                     None => Listener::Http,
                     Some(passthrough) => Listener::Tls {
                         passthrough,
@@ -145,7 +147,8 @@ impl Tables {
                     },
                 });
             // Also those without a route: they keep their hosts to themselves.
-            let at = port.router.listener(&listener.hostname);
+            let at = port.router.listener(&listener.says.hostname);
+            port.listeners.push(Arc::clone(&listener.says));
             places.insert(key, (number, at, listener));
             if listener.tls {
                 let keys = listener.certificates.iter();
@@ -154,7 +157,7 @@ impl Tables {
                     .cloned();
                 let certificates = certificates.collect();
                 port.certificates
-                    .push((listener.hostname.clone(), certificates));
+                    .push((listener.says.hostname.clone(), certificates));
             }
         }
         (building, places)
@@ -179,6 +182,7 @@ impl Building<'_> {
             tls: config,
             sorting,
             public_port: self.public_port,
+            listeners: self.listeners,
             router: self.router.build(),
         })
     }
@@ -247,7 +251,7 @@ impl<'a> Chains<'a> {
         let backends: Vec<_> = parts
             .backends
             .iter()
-            .map(|backend| self.backend(backend, &parts.plugins, listener))
+            .map(|backend| self.backend(backend, &parts.plugins.keys, listener))
             .collect();
         let Filters {
             request,
@@ -268,10 +272,12 @@ impl<'a> Chains<'a> {
         Rule {
             route: Arc::clone(&route.name),
             name: Arc::clone(&parts.name),
+            listener: Arc::clone(&listener.says),
+            plugins: Arc::clone(&parts.plugins),
             request_filters: request.clone(),
             response_filters: response.clone(),
             redirect: redirect.clone(),
-            redirect_chain: self.chain([&parts.plugins, &[], &listener.plugins]),
+            redirect_chain: self.chain([&parts.plugins.keys, &[], &listener.says.plugins.keys]),
             total_weight: backends
                 .iter()
                 .fold(0, |sum, backend| backend.weight.saturating_add(sum)),
@@ -303,7 +309,7 @@ impl<'a> Chains<'a> {
             upstream: state.map(|state| Arc::clone(&state.upstream)),
             request_filters: parts.filters.request.clone(),
             response_filters: parts.filters.response.clone(),
-            chain: self.chain([of_rule, of_service, &listener.plugins]),
+            chain: self.chain([of_rule, of_service, &listener.says.plugins.keys]),
             connector: name
                 .zip(state)
                 .and_then(|(name, state)| self.connector(name, state, listener)),
@@ -339,7 +345,7 @@ impl<'a> Chains<'a> {
             return;
         };
         let rule = Arc::new(self.tls_rule(route, parts, listener));
-        let Listener::Tls { routes, .. } = sorted.entry(&listener.hostname, Listener::default)
+        let Listener::Tls { routes, .. } = sorted.entry(&listener.says.hostname, Listener::default)
         else {
             return;
         };
@@ -362,7 +368,7 @@ impl<'a> Chains<'a> {
         let mut closed = parts.closed.clone();
         let mut total_weight = 0_u32;
         let backends = parts.backends.iter().map(|backend| {
-            let read = self.backend(backend, &parts.plugins, listener);
+            let read = self.backend(backend, &parts.plugins.keys, listener);
             if !read.chain.plugins.is_empty() {
                 closed = Some("a plugin is attached, which cannot look into TLS".into());
             }
@@ -428,23 +434,31 @@ impl<'a> Chains<'a> {
         }
         // Stable, and none before all types.
         plugins.sort_by_key(|plugin| plugin.kind);
-        let chain = Arc::new(Chain { plugins });
+        let names = |scope: &[String]| scope.iter().map(|key| name_of(key).into()).collect();
+        let scopes = scopes.map(names);
+        let chain = Arc::new(Chain { plugins, scopes });
         self.known.insert(keys, Arc::clone(&chain));
         chain
     }
 
     /// Stands for a plugin that is not in the snapshot: closed.
     fn absent(&self, key: &str) -> Arc<ChainPlugin> {
-        let name: Arc<str> = key.strip_prefix("Plugin/").unwrap_or(key).into();
+        let name: Arc<str> = name_of(key).into();
         let metrics = self.metrics.plugin(&name, "");
         let handler = Err("the snapshot does not hold this plugin".into());
         Arc::new(ChainPlugin {
             name,
             kind: None,
             handler,
+            same_consumer: false,
             metrics,
         })
     }
+}
+
+/// "shop/api-key" of "Plugin/shop/api-key".
+fn name_of(key: &str) -> &str {
+    key.strip_prefix("Plugin/").unwrap_or(key)
 }
 
 /// What a TLS configuration is made of.

@@ -10,22 +10,19 @@ use snapshot::proto::{self, filter::Filter, path_modifier::Modifier};
 
 use crate::extras::{Cors, Retry};
 use crate::router::{Match, Regexes};
-use crate::runtime::{HeaderEdit, PathEdit, Redirect, RequestFilter, Rewrite};
+use crate::runtime::{Attached, HeaderEdit, Listener, PathEdit, Redirect, RequestFilter, Rewrite};
 
 /// A listener.
 #[derive(Debug, Clone)]
 pub(super) struct ListenerParts {
     pub(super) port: u16,
     pub(super) tls: bool,
+    pub(super) says: Arc<Listener>,
     /// For TLSRoutes; true: not ended here.
     pub(super) passthrough: Option<bool>,
     pub(super) client_validation: Option<proto::ClientValidation>,
-    /// In lower case.
-    pub(super) hostname: Box<str>,
     /// Keys.
     pub(super) certificates: Vec<String>,
-    /// Keys.
-    pub(super) plugins: Vec<String>,
     pub(super) public_port: u16,
     /// Key; empty for none.
     pub(super) client_certificate: String,
@@ -54,8 +51,7 @@ pub(super) struct RuleParts {
     pub(super) hostnames: Vec<String>,
     pub(super) filters: Filters,
     pub(super) backends: Vec<BackendParts>,
-    /// Keys.
-    pub(super) plugins: Vec<String>,
+    pub(super) plugins: Arc<Attached>,
     pub(super) request_timeout: Option<Duration>,
     pub(super) backend_timeout: Option<Duration>,
     pub(super) closed: Option<Arc<str>>,
@@ -96,9 +92,15 @@ impl ListenerParts {
             tls,
             passthrough: (from.protocol() == proto::Protocol::Tls).then_some(from.passthrough),
             client_validation: from.client_validation,
-            hostname: from.hostname.to_ascii_lowercase().into(),
+            says: Arc::new(Listener {
+                name: from.name.into(),
+                hostname: from.hostname.to_ascii_lowercase().into(),
+                plugins: Attached {
+                    keys: from.plugins,
+                    places: from.plugin_places,
+                },
+            }),
             certificates: from.certificates,
-            plugins: from.plugins,
             client_certificate: from.client_certificate,
             public_port: if from.public_port == 0 {
                 port(from.port)?
@@ -186,7 +188,10 @@ impl RuleParts {
                 .into_iter()
                 .map(BackendParts::read)
                 .collect::<Result<_, _>>()?,
-            plugins: from.plugins,
+            plugins: Arc::new(Attached {
+                keys: from.plugins,
+                places: from.plugin_places,
+            }),
             request_timeout: timeout(from.request_timeout_ms),
             backend_timeout: timeout(from.backend_timeout_ms),
             closed,

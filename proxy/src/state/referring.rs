@@ -124,6 +124,7 @@ impl State {
             name,
             kind,
             handler: handler.map(Arc::new).map_err(Arc::from),
+            same_consumer: from.same_consumer,
             metrics,
         }
     }
@@ -136,6 +137,7 @@ impl State {
             name,
             kind: None,
             handler: Err(reason),
+            same_consumer: false,
             metrics,
         }
     }

@@ -78,6 +78,7 @@ fn plugin(
         name,
         kind: Some(kind),
         handler,
+        same_consumer: false,
     })
 }
 
@@ -100,8 +101,12 @@ fn gateway(backstage: &Backstage) -> Gateway {
         let mut rule = forward_to(&metrics, Scheme::Http1, &[backstage.address]);
         rule.backends[0].chain = Arc::new(Chain {
             plugins: plugins.clone(),
+            ..Chain::default()
         });
-        rule.redirect_chain = Arc::new(Chain { plugins });
+        rule.redirect_chain = Arc::new(Chain {
+            plugins,
+            ..Chain::default()
+        });
         rule
     };
     let key = plugin(&metrics, &directory, "shop/api-key", key_auth());
@@ -110,6 +115,7 @@ fn gateway(backstage: &Backstage) -> Gateway {
         name: "shop/closed".into(),
         kind: None,
         handler: Err(closed),
+        same_consumer: false,
         metrics: metrics.plugin(&"shop/closed".into(), ""),
     });
     let silver = plugin(&metrics, &directory, "shop/only-silver", allow("silver"));

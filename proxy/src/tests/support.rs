@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::router::{Builder, Match, Order, Regexes};
 use crate::runtime::{Backend, Chain, Endpoint, EndpointSet, Port, Rule, Runtime, Upstream};
+use crate::worker::Settings;
 
 /// Nothing in these tests takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,6 +77,8 @@ pub(super) fn forward_to(metrics: &Arc<Metrics>, scheme: Scheme, endpoints: &[So
     let route: Arc<str> = "HTTPRoute/shop/echo".into();
     Rule {
         name: "0".into(),
+        listener: Arc::default(),
+        plugins: Arc::default(),
         request_filters: Vec::new(),
         response_filters: Vec::new(),
         redirect: None,
@@ -163,7 +166,11 @@ impl Gateway {
     ) -> Self {
         let runtime = Arc::new(ArcSwap::from_pointee(runtime));
         let (log, _) = crate::log::open(&crate::options::AccessLog::Off, &metrics).unwrap();
-        let mut fleet = Fleet::start(1, &options(flags), &runtime, &metrics, &log).unwrap();
+        let options = options(flags);
+        let settings = Arc::new(Settings::new(&options));
+        let rings = [Arc::default()];
+        let mut fleet =
+            Fleet::start(&settings, &options, &runtime, &metrics, &log, &rings).unwrap();
         let failed = fleet.follow(&runtime.load());
         assert!(failed.is_empty(), "{failed:?}");
         Self {
@@ -189,6 +196,7 @@ impl Gateway {
                     tls,
                     sorting: None,
                     public_port: 80,
+                    listeners: Vec::new(),
                     router,
                 }),
             )

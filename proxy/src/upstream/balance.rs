@@ -8,7 +8,7 @@ use crate::http::request_id::Dice;
 use crate::runtime::{Endpoint, EndpointSet};
 
 /// The endpoint for a request, none of the dead ones. None: there is no other.
-pub(super) fn pick<'a>(
+pub(crate) fn pick<'a>(
     set: &'a EndpointSet,
     dead: &[SocketAddr],
     dice: &Dice,

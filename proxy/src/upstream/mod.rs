@@ -13,6 +13,7 @@ mod send;
 mod tunnel;
 mod waits;
 
+pub(crate) use balance::pick;
 pub(crate) use dial::dial;
 pub(crate) use pool::{Lease, Pools};
 pub(crate) use retry::{Times, discard, persist};
