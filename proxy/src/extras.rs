@@ -129,7 +129,7 @@ fn refuse(status: StatusCode, message: &'static str, reason: &'static str) -> Fa
         status,
         message: message.into(),
         members: Vec::new(),
-        challenge: None,
+        challenges: Vec::new(),
         reason,
     })
 }

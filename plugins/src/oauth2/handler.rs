@@ -13,7 +13,7 @@ use super::secrets::{access_key, is_well_formed};
 use super::{Config, cache};
 use crate::directory::{Lookup, Namespaces, digest_of};
 use crate::fields::{self, Field, Format, NotRewritten, Unreadable};
-use crate::gate::{Gate, challenge};
+use crate::gate::{Gate, Miss, challenge};
 use crate::handler::{Answer, BodyError, BuildContext, Exchange, Refusal, RequestBody, Verdict};
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -205,13 +205,14 @@ impl Handler {
                 return Verdict::Answer(Box::new(self.serve(exchange, endpoint, &issuer).await));
             }
         }
-        if let Some(verdict) = self.gate.passes(exchange) {
-            return verdict;
-        }
-        match self.authenticate(exchange).await {
-            Ok(()) => Verdict::Continue("ok"),
-            Err(failure) => self.fail(exchange, failure),
-        }
+        let outcome = match self.gate.passes(exchange) {
+            Some(reason) => Ok(reason),
+            None => match self.authenticate(exchange).await {
+                Ok(()) => Ok("ok"),
+                Err(failure) => Err(self.miss(exchange, failure)),
+            },
+        };
+        self.gate.settle(exchange, outcome)
     }
 
     async fn serve<B: RequestBody>(
@@ -346,12 +347,9 @@ impl Handler {
         Ok(())
     }
 
-    /// Lets the anonymous Consumer take over, or refuses.
-    fn fail<B>(&self, exchange: &mut Exchange<'_, B>, failure: Failure) -> Verdict {
+    /// What is answered, unless the anonymous Consumer takes over.
+    fn miss<B>(&self, exchange: &mut Exchange<'_, B>, failure: Failure) -> Miss {
         let (reason, anonymous) = failure.reasons();
-        if let Some(verdict) = anonymous.and_then(|reason| self.gate.take_over(exchange, reason)) {
-            return verdict;
-        }
         let (status, error, description) = failure.answer();
         if failure == Failure::Unavailable {
             let retry = HeaderValue::from(Unavailable::RETRY_AFTER);
@@ -362,13 +360,15 @@ impl Handler {
             Failure::Global => &self.global_token,
             _ => &self.invalid_token,
         };
-        Verdict::Refuse(Refusal {
+        let challenge = (status == StatusCode::UNAUTHORIZED).then(|| challenge.clone());
+        let refusal = Refusal {
             status,
             message: Cow::Borrowed(description),
             members: vec![("error", error), ("error_description", description)],
-            challenge: (status == StatusCode::UNAUTHORIZED).then(|| challenge.clone()),
+            challenges: challenge.into_iter().collect(),
             reason,
-        })
+        };
+        Miss { refusal, anonymous }
     }
 
     /// What the endpoints are reached by must be https.

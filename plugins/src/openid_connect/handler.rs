@@ -211,7 +211,7 @@ impl Handler {
             status: StatusCode::UNAUTHORIZED,
             message: std::borrow::Cow::Borrowed("Unauthorized"),
             members: Vec::new(),
-            challenge: Some(self.challenge.clone()),
+            challenges: vec![self.challenge.clone()],
             reason,
         })
     }

@@ -297,7 +297,7 @@ impl Bearer {
             status: StatusCode::UNAUTHORIZED,
             message: Cow::Borrowed(message),
             members: Vec::new(),
-            challenge,
+            challenges: challenge.into_iter().collect(),
             reason,
         })
     }
@@ -340,7 +340,7 @@ fn malformed() -> Verdict {
         status: StatusCode::BAD_REQUEST,
         message: Cow::Borrowed("the Authorization header must be a scheme and a token"),
         members: Vec::new(),
-        challenge: None,
+        challenges: Vec::new(),
         reason: "bad_authorization",
     })
 }
