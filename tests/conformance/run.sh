@@ -1,8 +1,8 @@
 #!/bin/bash
 # run.sh [FLAG...]: the Gateway API's conformance suite against Postern, in a cluster of its own; see README.md.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
+own=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$own/../.." && pwd)
 [ "$(id -u)" = 0 ] || {
   echo "run.sh: the cluster needs root (namespaces, containers): run it as root" >&2
   exit 1
@@ -11,7 +11,7 @@ root=$(cd "$here/../.." && pwd)
 # shellcheck source=../cluster/env.sh
 . "$root/tests/cluster/env.sh"
 "$root/tests/setup/packages.sh"
-bin=$("$here/build.sh")
+bin=$("$own/build.sh")
 : "${POSTERN:=$("$root/tools/static.sh" quick)}"
 version=$("$root/tools/version.sh")
 cluster=$root/tests/cluster
@@ -37,7 +37,7 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-in() { "$cluster/in.sh" "$@"; }
+inside() { "$cluster/in.sh" "$@"; }
 
 export GZIP_LEVEL=1
 number=0
@@ -51,24 +51,24 @@ done
 if [ -z "${REUSE:-}" ]; then
   echo "starting the cluster"
   TIMEOUT=${TIMEOUT:-300} "$cluster/up.sh" "$images"/*.tar
-  in kubectl apply --server-side --filename="$bin/crd/$CHANNEL" > "$OUT/crds.log"
-  in kubectl wait --for=condition=Established --timeout=30s crd --all >> "$OUT/crds.log"
+  inside kubectl apply --server-side --filename="$bin/crd/$CHANNEL" > "$OUT/crds.log"
+  inside kubectl wait --for=condition=Established --timeout=30s crd --all >> "$OUT/crds.log"
 else
-  in ctr images import "$images/postern.tar" > /dev/null
+  inside ctr images import "$images/postern.tar" > /dev/null
 fi
 
-in python3 "$here/balancer.py" &
+inside python3 "$own/balancer.py" &
 balancer=$!
-in helm upgrade --install postern "$root/charts/postern" --namespace postern-system --create-namespace \
+inside helm upgrade --install postern "$root/charts/postern" --namespace postern-system --create-namespace \
   --set image.tag="$version" --set image.pullPolicy=Never --set proxy.replicas=1 --wait --timeout 120s > "$OUT/helm.log"
 if [ -n "${REUSE:-}" ]; then
-  in kubectl rollout restart --namespace=postern-system deployment > /dev/null
-  in kubectl rollout status --namespace=postern-system deployment --timeout=60s > /dev/null
+  inside kubectl rollout restart --namespace=postern-system deployment > /dev/null
+  inside kubectl rollout status --namespace=postern-system deployment --timeout=60s > /dev/null
 fi
 
 echo "running the suite"
 started=$SECONDS status=0
-in "$bin/conformance" -test.v -test.timeout=60m -gateway-class=postern -conformance-profiles="$PROFILES" \
+inside "$bin/conformance" -test.v -test.timeout=60m -gateway-class=postern -conformance-profiles="$PROFILES" \
   -usable-address=10.97.0.200 -unusable-address=192.0.2.1 -report-output="$OUT/report.yaml" \
   -organization=postern -project=postern -url=https://postern.dev -version="$version" -contact=https://postern.dev \
   "$@" > "$OUT/run.log" 2>&1 || status=$?
@@ -76,8 +76,8 @@ echo "the suite ended with $status after $((SECONDS - started)) s"
 grep -E '^ {4}--- ' "$OUT/run.log" | awk '{ count[$2]++ } END { for (result in count) print "  " result, count[result] }'
 grep -E '^ {4}--- FAIL' "$OUT/run.log" || true
 if [ "$status" != 0 ]; then
-  for pod in $(in kubectl get pods --namespace=postern-system --output=name); do
-    in kubectl logs --namespace=postern-system "$pod" > "$OUT/$(basename "$pod").log" 2>&1 || true
+  for pod in $(inside kubectl get pods --namespace=postern-system --output=name); do
+    inside kubectl logs --namespace=postern-system "$pod" > "$OUT/$(basename "$pod").log" 2>&1 || true
   done
   echo "logs are in $OUT" >&2
 fi
