@@ -125,7 +125,7 @@ impl Handler {
         (issuer, now): (&str, i64),
     ) -> Result<Answer, Refused> {
         let named = parameters.text(Name::RedirectUri);
-        let uri = named.or(client.redirect_uris.first().map(|uri| &**uri));
+        let uri = named.or_else(|| client.redirect_uris.first().map(|uri| &**uri));
         let uri = uri.unwrap_or_default();
         let state = parameters.text(Name::State);
         let subject = self.subject(client, scope, user(parameters)?);

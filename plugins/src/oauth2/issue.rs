@@ -172,6 +172,22 @@ impl Handler {
         Err(Denied::Invalid)
     }
 
+    /// A refresh token that has been replaced comes again. Where the application has no secret, nobody can tell who has it: the
+    /// line ends (RFC 9700, section 4.14.2). An application that proves who it is, is told no, and keeps what it has.
+    async fn replaced(
+        &self,
+        handle: &Handle,
+        line: &Line,
+        cause: &Cause<'_>,
+        (client, now): (&super::client::Client, i64),
+    ) -> Result<Tokens, Denied> {
+        if client.public {
+            return self.replayed(handle, line, cause, now).await;
+        }
+        self.same_again(handle, line, cause, now)
+            .ok_or(Denied::Invalid)
+    }
+
     /// The answer that was given already, where the client is so soon back that it must have missed it.
     fn same_again(
         &self,
@@ -327,7 +343,7 @@ impl Handler {
                 scope: None,
             };
             if line.refresh != Some(digest) {
-                return self.replayed(&handle, &line, &cause, now).await;
+                return self.replaced(&handle, &line, &cause, (client, now)).await;
             }
             if is_over(line.refresh_expires, now) || !client.owns(subject) {
                 return Err(Denied::Invalid);

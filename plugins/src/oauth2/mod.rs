@@ -50,10 +50,6 @@ const PROVISION_KEY: &str = "provisionKey";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::GRANTS, schema::MANDATORY_SCOPE])))]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of its own that users know by its name"
-)]
 pub struct Config {
     /// The scopes on offer, at most 64; letter case counts. Default: none, tokens have no scope.
     #[schemars(
@@ -97,8 +93,8 @@ pub struct Config {
     /// How many seconds a refresh token lives, 0 to 100000000; 0: for ever. Default: 1209600.
     #[schemars(range(max = MAX_LIFETIME))]
     pub refresh_token_ttl: u32,
-    /// Let a refresh token be used again and again. Default: false, each is used once and replaced by a new one; when one
-    /// comes a second time, all tokens of its line end.
+    /// Let a refresh token be used again and again. Default: false, each is used once and replaced by a new one. When one of
+    /// a public application comes a second time, all tokens that followed from the same permission end.
     pub reuse_refresh_token: bool,
     /// For how many seconds, 0 to 60, a code or refresh token that comes again gets the same answer again, for applications
     /// that retry when the answer was lost. Default: 0, it counts as stolen.

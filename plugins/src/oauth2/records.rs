@@ -141,18 +141,10 @@ pub(super) const fn is_over(expires: i64, now: i64) -> bool {
     expires != 0 && now >= expires
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the form that serde asks for"
-)]
 const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the form that serde asks for"
-)]
 const fn is_zero(value: &i64) -> bool {
     *value == 0
 }

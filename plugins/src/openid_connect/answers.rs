@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, REFRESH, RETRY_AFTER,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -22,6 +22,22 @@ pub(super) fn redirect(location: &str, reason: &'static str) -> Verdict {
     headers.insert(LOCATION, location);
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     answer(StatusCode::FOUND, headers, Bytes::new(), reason)
+}
+
+/// Sends the browser elsewhere as if from a page of this site.
+pub(super) fn onward(location: &str, reason: &'static str) -> Verdict {
+    let Ok(refresh) = HeaderValue::try_from(format!("0; url={location}")) else {
+        return redirect(location, reason);
+    };
+    let mut headers = uncached();
+    headers.insert(REFRESH, refresh);
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let body = Bytes::from_static(b"<!doctype html><title>Signed in</title>\n");
+    answer(StatusCode::OK, headers, body, reason)
 }
 
 /// A page for a person: what happened, and the number to ask about. Nothing in it comes from the request but that number.

@@ -7,7 +7,7 @@ use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
 use super::answers;
-use super::config::REDIRECT_SUFFIX;
+use super::config::{REDIRECT_SUFFIX, SameSite};
 use super::cookies::Channel;
 use super::core::{Core, forbidden};
 use super::login::{self, Attempt};
@@ -19,7 +19,7 @@ use super::tokens::{Denied, Tokens};
 use crate::handler::{Exchange, Verdict};
 
 /// What the provider hands back through the browser. Nothing in it is believed.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub(super) struct Returned {
     pub(super) code: Option<String>,
     pub(super) state: Option<String>,
@@ -187,6 +187,10 @@ impl Core {
         } else {
             "signed_in"
         };
+        if self.config.session.same_site == SameSite::Strict {
+            // The provider began this chain of redirects, and no strict cookie goes along in it: a page of our own begins anew.
+            return Ok(answers::onward(&attempt.page(), reason));
+        }
         Ok(answers::redirect(&attempt.page(), reason))
     }
 

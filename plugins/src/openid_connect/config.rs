@@ -264,8 +264,8 @@ pub struct Session {
     /// Send the cookie over TLS only. Default: true where the request came over TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secure: Option<bool>,
-    /// Whether other sites may send the cookie: Lax (with links), Strict (never; a login that comes back from the provider
-    /// is another site's, so that Lax is used for that), None (always; needs TLS). Default: Lax.
+    /// Whether other sites may send the cookie: Lax (with links), Strict (never; but the cookies of a login under way are
+    /// Lax, because it comes back from another site), None (always; needs TLS). Default: Lax.
     pub same_site: SameSite,
     /// Seconds without a request after which a session ends. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]

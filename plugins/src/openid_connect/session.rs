@@ -58,7 +58,6 @@ impl std::fmt::Debug for Session {
 }
 
 /// A session that a request brought.
-#[derive(Debug)]
 pub(super) struct Held {
     pub(super) session: Session,
     /// Where it is in the store.

@@ -11,7 +11,6 @@ use super::provider::Provider;
 use crate::jwt::{Algorithm, VerificationKey};
 
 /// A token as it was read; nothing of it has been verified.
-#[derive(Debug)]
 pub(super) struct Token<'t> {
     algorithm: String,
     kid: Option<String>,
@@ -41,7 +40,7 @@ pub(super) struct Rules {
 }
 
 /// What a login expects of its ID token.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Expected<'a> {
     pub(super) nonce: Option<&'a str>,
     pub(super) access_token: Option<&'a str>,

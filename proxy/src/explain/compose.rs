@@ -378,7 +378,12 @@ fn answer(response: &Response<Body>) -> Answer {
     let location = location.and_then(|value| value.to_str().ok());
     Answer {
         status: response.status().as_u16(),
-        reason: "redirect".to_owned(),
+        reason: if location.is_some() {
+            "redirect"
+        } else {
+            "answered"
+        }
+        .to_owned(),
         location: location.map(|location| match location.split_once('?') {
             Some((path, query)) => format!("{path}?{}", log::redacted(query)),
             None => location.to_owned(),
