@@ -37,6 +37,11 @@ test-product: setup ## the product as a process: Rust suite and black-box cases
 	tests/cases/run.sh
 	tests/admin/run.sh
 
+.PHONY: test-idp
+test-idp: ## tokens of a real Keycloak and oidc-provider (as root; Java, Maven, Node)
+	@POSTERN=$(QUICK)
+	POSTERN="$$POSTERN" tests/idp/run.sh
+
 .PHONY: test-cluster
 test-cluster: setup ## installed with Helm into a real one-node Kubernetes (as root)
 	@tests/cluster/suite.sh

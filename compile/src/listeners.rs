@@ -74,11 +74,13 @@ impl Listener<'_> {
         other: &str,
         (port, protocol, hostname): (i32, Protocol, &str),
     ) -> bool {
-        let known = |protocol: Protocol| protocol != Protocol::Unspecified;
-        if port != self.spec.port || !known(protocol) || !known(self.protocol) {
+        if port != self.spec.port || protocol == Protocol::Unspecified {
             return false;
         }
-        if is_encrypted(protocol) != is_encrypted(self.protocol) {
+        // One of a protocol that is not supported has no place beside one that is.
+        if self.protocol == Protocol::Unspecified
+            || is_encrypted(protocol) != is_encrypted(self.protocol)
+        {
             let message =
                 format!("listener {other} has another protocol on port {port}; use another port");
             self.conflicted.add("ProtocolConflict", message);
@@ -128,10 +130,10 @@ impl Listener<'_> {
         } else {
             self.conflicted.condition("Programmed", "Programmed")
         };
-        let accepted = if self.accepted.is_empty() && !self.conflicted.is_empty() {
-            self.conflicted.condition("Accepted", "Accepted")
-        } else {
+        let accepted = if self.conflicted.is_empty() {
             self.accepted.condition("Accepted", "Accepted")
+        } else {
+            self.conflicted.condition("Accepted", "Accepted")
         };
         ListenerStatus {
             name: self.spec.name.clone(),

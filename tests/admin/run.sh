@@ -21,6 +21,7 @@ mkdir -p "${venv%/*}"
 
 work=$(mktemp -d)
 postern=
+# shellcheck disable=SC2317  # The trap calls it.
 end() {
   [ -z "$postern" ] || kill "$postern" 2> /dev/null || true
   rm -rf "$work"

@@ -25,6 +25,7 @@ for name in echo-basic coredns; do
   grep -rhoE "image: *\S*/$name:\S+" "$suite" --include='*.yaml' | sed 's/image: *//' | sort -u > "$bin/$name.images"
 done
 cp -r --no-preserve=mode "$(go -C suite list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)/config/crd" "$bin/crd"
+find "$bin/crd" -name kustomization.yaml -delete
 touch "$bin/complete"
 find "$cache" -maxdepth 1 -name 'conformance-????????????????' -mtime +7 ! -path "$bin" -exec rm -rf {} +
 echo "$bin"

@@ -215,3 +215,20 @@ spec:
         "{accepted:?}"
     );
 }
+
+#[test]
+fn a_protocol_that_is_not_supported_has_no_place_beside_one_that_is() {
+    let world = World::of(&format!(
+        "{}{}",
+        gateway(SAME),
+        set("more", "[{name: a, port: 8000, protocol: TCP}]"),
+    ));
+    for kind in ["Accepted", "Programmed"] {
+        let (found, _) = of_listener(&world, "more", "a", kind);
+        assert!(found.starts_with("False/ProtocolConflict"), "{found}");
+    }
+    assert_eq!(
+        world.listener_condition("gateway", "http", "Accepted"),
+        "True/Accepted"
+    );
+}

@@ -98,7 +98,7 @@ fn fits(expected: &Value, found: &Value, names: &mut Names, at: &str) -> Result<
         (Value::String(text), _) if text == "…" => Ok(()),
         (Value::String(text), Value::String(value)) if text.starts_with('$') => {
             let known = names
-                .entry(text[1..].to_owned())
+                .entry(text.trim_start_matches('$').to_owned())
                 .or_insert_with(|| value.clone());
             if known == value { Ok(()) } else { differs() }
         }

@@ -188,9 +188,8 @@ async fn signatures_of_nothing_and_encrypted_tokens_are_refused() {
         json!({"iss": "https://idp.test"}),
     );
     let order = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
-    let order: Vec<u8> = (0..32)
-        .map(|at| u8::from_str_radix(&order[2 * at..2 * at + 2], 16).unwrap())
-        .collect();
+    let byte = |digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap();
+    let order: Vec<u8> = order.as_bytes().chunks(2).map(byte).collect();
     for signature in [
         Vec::new(),
         vec![0; 64],
