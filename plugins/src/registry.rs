@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ObjectName, Problem, Reference, acl, any_of, jwt, key_auth, oauth2, openid_connect,
-};
+use crate::{ObjectName, Problem, Reference, acl, any_of, jwt, key_auth, oauth2, openid_connect};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -219,7 +217,9 @@ impl Config {
     pub fn check_value(&self, field: &str, value: &[u8]) -> Option<String> {
         match self {
             Self::OpenidConnect(_) => openid_connect::Config::check_value(field, value),
-            Self::Jwt(_) | Self::OAuth2(_) | Self::KeyAuth(_) | Self::AnyOf(_) | Self::Acl(_) => None,
+            Self::Jwt(_) | Self::OAuth2(_) | Self::KeyAuth(_) | Self::AnyOf(_) | Self::Acl(_) => {
+                None
+            }
         }
     }
 }

@@ -208,7 +208,7 @@ pub struct Config {
         extend("x-kubernetes-validations" = schema::rules(&[schema::HEADER_NAMES]))
     )]
     pub introspection_addon_headers: Vec<String>,
-    /// What tokens must say besides.
+    /// What tokens must say besides. Default: what each of its fields says.
     #[serde(default)]
     pub claim_validator: ClaimValidator,
     /// The claim whose value is the name of the Consumer, in the namespace of the plugin, that the caller counts as; for email

@@ -6,7 +6,6 @@ mod judge;
 mod memory;
 mod public_key;
 
-
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
