@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use plugins::{Config, acl, jwt, key_auth};
+use plugins::{Config, acl, jwt, key_auth, upstream_oauth};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,9 @@ pub struct AuthPluginSpec {
     /// Only some groups of Consumers may pass. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<acl::Config>,
+    /// The gateway gets an access token and sends it to the upstream. Exactly one plugin block must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_oauth: Option<Box<upstream_oauth::Config>>,
 }
 
 const fn enabled() -> bool {
@@ -84,7 +87,9 @@ impl AuthPluginSpec {
         let key_auth = self.key_auth.clone().map(Config::KeyAuth);
         let jwt = self.jwt.clone().map(Config::Jwt);
         let acl = self.acl.clone().map(Config::Acl);
-        key_auth.into_iter().chain(jwt).chain(acl).collect()
+        let upstream_oauth = self.upstream_oauth.clone().map(Config::UpstreamOauth);
+        let all = key_auth.into_iter().chain(jwt).chain(acl);
+        all.chain(upstream_oauth).collect()
     }
 }
 
@@ -104,7 +109,7 @@ pub struct TargetRef {
     #[serde(default)]
     #[schemars(length(max = 253))]
     pub group: String,
-    /// Kind: GatewayClass, Gateway, HTTPRoute, GRPCRoute, IngressClass, Ingress, Service, or for acl Consumer.
+    /// Kind: GatewayClass, Gateway, HTTPRoute, GRPCRoute, IngressClass, Ingress, Service, or for acl and upstreamOauth Consumer.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Name of the object.

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
 use crate::directory::{ConsumerRef, CredentialId, Directory, Namespaces};
 use crate::jwks::KeySets;
-use crate::{Config, acl, jwt, key_auth};
+use crate::{Config, acl, jwt, key_auth, upstream_oauth};
 
 /// The body of a request, as far as plugins need it.
 pub trait RequestBody {
@@ -223,6 +223,8 @@ pub struct Services {
     pub key_sets: Arc<KeySets>,
     /// Tokens, codes, sessions: what outlives a request, and what other proxies may have to see.
     pub store: store::Store,
+    /// Access tokens for upstreams.
+    pub upstream_tokens: upstream_oauth::Pool,
 }
 
 /// A plugin that is ready to run.
@@ -234,6 +236,8 @@ pub enum Handler {
     KeyAuth(key_auth::handler::Handler),
     /// [`acl`]
     Acl(acl::handler::Handler),
+    /// [`upstream_oauth`]
+    UpstreamOauth(Box<upstream_oauth::handler::Handler>),
 }
 
 impl Handler {
@@ -251,13 +255,18 @@ impl Handler {
                 key_auth::handler::Handler::build(config, context).map(Self::KeyAuth)
             }
             Config::Acl(config) => acl::handler::Handler::build(config, context).map(Self::Acl),
+            Config::UpstreamOauth(config) => {
+                let handler = upstream_oauth::handler::Handler::build(*config, context)?;
+                Ok(Self::UpstreamOauth(Box::new(handler)))
+            }
         }
     }
 
     /// Sees the head of the upstream's answer to a request for which it set [`Exchange::watch`], and may change its headers.
-    pub const fn response(&self, _status: StatusCode, _headers: &mut HeaderMap, _watch: u64) {
+    pub fn response(&self, status: StatusCode, _headers: &mut HeaderMap, watch: u64) {
         match self {
             Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => {}
+            Self::UpstreamOauth(handler) => handler.response(status, watch),
         }
     }
 
@@ -267,6 +276,7 @@ impl Handler {
             Self::Jwt(handler) => handler.request(exchange).await,
             Self::KeyAuth(handler) => handler.request(exchange).await,
             Self::Acl(handler) => handler.request(exchange),
+            Self::UpstreamOauth(handler) => handler.request(exchange).await,
         }
     }
 }

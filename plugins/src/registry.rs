@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth};
+use crate::{ObjectName, Problem, Reference, acl, jwt, key_auth, upstream_oauth};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -14,11 +14,13 @@ pub enum Type {
     KeyAuth,
     /// [`acl`]
     Acl,
+    /// [`upstream_oauth`]
+    UpstreamOauth,
 }
 
 impl Type {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Jwt, Self::KeyAuth, Self::Acl];
+    pub const ALL: [Self; 4] = [Self::Jwt, Self::KeyAuth, Self::Acl, Self::UpstreamOauth];
 
     /// The name of the block in an `AuthPlugin`, of the type in the snapshot and in metrics.
     #[must_use]
@@ -27,6 +29,7 @@ impl Type {
             Self::Jwt => "jwt",
             Self::KeyAuth => "keyAuth",
             Self::Acl => "acl",
+            Self::UpstreamOauth => "upstreamOauth",
         }
     }
 
@@ -41,7 +44,7 @@ impl Type {
     pub const fn authenticates(self) -> bool {
         match self {
             Self::Jwt | Self::KeyAuth => true,
-            Self::Acl => false,
+            Self::Acl | Self::UpstreamOauth => false,
         }
     }
 
@@ -50,7 +53,7 @@ impl Type {
     pub const fn attaches_to_consumers(self) -> bool {
         match self {
             Self::Jwt | Self::KeyAuth => false,
-            Self::Acl => true,
+            Self::Acl | Self::UpstreamOauth => true,
         }
     }
 }
@@ -64,6 +67,8 @@ pub enum Config {
     KeyAuth(key_auth::Config),
     /// [`acl`]
     Acl(acl::Config),
+    /// [`upstream_oauth`]
+    UpstreamOauth(Box<upstream_oauth::Config>),
 }
 
 /// Why a configuration cannot be read.
@@ -94,6 +99,7 @@ impl Config {
             Type::Jwt => serde_json::from_slice(json).map(Self::Jwt),
             Type::KeyAuth => serde_json::from_slice(json).map(Self::KeyAuth),
             Type::Acl => serde_json::from_slice(json).map(Self::Acl),
+            Type::UpstreamOauth => serde_json::from_slice(json).map(Self::UpstreamOauth),
         };
         read.map_err(|source| ConfigError::Unreadable { kind, source })
     }
@@ -105,6 +111,7 @@ impl Config {
             Self::Jwt(config) => serde_json::to_vec(config),
             Self::KeyAuth(config) => serde_json::to_vec(config),
             Self::Acl(config) => serde_json::to_vec(config),
+            Self::UpstreamOauth(config) => serde_json::to_vec(config),
         };
         // Writing plain structs to memory does not fail; an empty text would be refused by every reader.
         written.unwrap_or_default()
@@ -117,6 +124,7 @@ impl Config {
             Self::Jwt(_) => Type::Jwt,
             Self::KeyAuth(_) => Type::KeyAuth,
             Self::Acl(_) => Type::Acl,
+            Self::UpstreamOauth(_) => Type::UpstreamOauth,
         }
     }
 
@@ -127,6 +135,7 @@ impl Config {
             Self::Jwt(config) => config.check(),
             Self::KeyAuth(config) => config.check(),
             Self::Acl(config) => config.check(),
+            Self::UpstreamOauth(config) => config.check(),
         }
     }
 
@@ -136,15 +145,16 @@ impl Config {
         match self {
             Self::Jwt(config) => config.anonymous.as_ref(),
             Self::KeyAuth(config) => config.anonymous.as_ref(),
-            Self::Acl(_) => None,
+            Self::Acl(_) | Self::UpstreamOauth(_) => None,
         }
     }
 
     /// The values that it needs and does not hold itself, each under the path of its field.
     #[must_use]
-    pub const fn references(&self) -> Vec<Reference> {
+    pub fn references(&self) -> Vec<Reference> {
         match self {
             Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => Vec::new(),
+            Self::UpstreamOauth(config) => config.references(),
         }
     }
 }

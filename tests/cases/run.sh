@@ -18,5 +18,5 @@ mkdir -p "${venv%/*}"
   fi
 ) 9> "$venv.lock"
 
-exec "$venv/bin/python" "$here/run.py" --cases "$here/key-auth.yaml" "$here/jwt.yaml" --known "$here/known.yaml" \
+exec "$venv/bin/python" "$here/run.py" --cases "$here/key-auth.yaml" "$here/jwt.yaml" "$here/upstream-oauth.yaml" --known "$here/known.yaml" \
   --https-base https://127.0.0.1:8443 "$@"
