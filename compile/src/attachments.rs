@@ -131,7 +131,10 @@ impl Attachments {
                 .kind
                 .is_some_and(|kind| !kind.attaches_to_consumers())
         {
-            let message = format!("{}: only acl can be attached to a Consumer", place.field);
+            let message = format!(
+                "{}: only acl and upstreamOauth can be attached to a Consumer",
+                place.field
+            );
             pass.findings.error(
                 &plugin.object.reference,
                 "Invalid",

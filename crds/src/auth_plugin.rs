@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
-use plugins::{Config, acl, any_of, jwt, key_auth, oauth2, openid_connect};
+use plugins::{Config, acl, any_of, jwt, key_auth, oauth2, openid_connect, upstream_oauth};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,9 @@ pub struct AuthPluginSpec {
     /// Only some groups of Consumers may pass. Exactly one plugin block must be given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acl: Option<acl::Config>,
+    /// The gateway gets an access token and sends it to the upstream. Exactly one plugin block must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_oauth: Option<Box<upstream_oauth::Config>>,
 }
 
 const fn enabled() -> bool {
@@ -98,9 +101,10 @@ impl AuthPluginSpec {
         let acl = self.acl.clone().map(Config::Acl);
         let openid_connect = self.openid_connect.clone().map(Config::OpenidConnect);
         let any_of = self.any_of.clone().map(Config::AnyOf);
+        let upstream_oauth = self.upstream_oauth.clone().map(Config::UpstreamOauth);
         let authenticating = key_auth.into_iter().chain(jwt).chain(oauth2);
         let authenticating = authenticating.chain(openid_connect).chain(any_of);
-        authenticating.chain(acl).collect()
+        authenticating.chain(acl).chain(upstream_oauth).collect()
     }
 }
 
@@ -120,7 +124,7 @@ pub struct TargetRef {
     #[serde(default)]
     #[schemars(length(max = 253))]
     pub group: String,
-    /// Kind: GatewayClass, Gateway, HTTPRoute, GRPCRoute, IngressClass, Ingress, Service, or for acl Consumer.
+    /// Kind: GatewayClass, Gateway, HTTPRoute, GRPCRoute, IngressClass, Ingress, Service, or for acl and upstreamOauth Consumer.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Name of the object.

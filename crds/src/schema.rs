@@ -74,13 +74,13 @@ pub(crate) const HASH: Rule = Rule {
 };
 
 pub(crate) const ONE_PLUGIN: Rule = Rule {
-    cel: "[has(self.keyAuth), has(self.jwt), has(self.oauth2), has(self.openidConnect), has(self.anyOf), has(self.acl)].exists_one(given, given)",
-    message: "spec needs exactly one plugin block: give one of keyAuth, jwt, oauth2, openidConnect, anyOf and acl, and make an AuthPlugin for each other",
+    cel: "[has(self.keyAuth), has(self.jwt), has(self.oauth2), has(self.openidConnect), has(self.anyOf), has(self.acl), has(self.upstreamOauth)].exists_one(given, given)",
+    message: "spec needs exactly one plugin block: give one of keyAuth, jwt, oauth2, openidConnect, anyOf, acl and upstreamOauth, and make an AuthPlugin for each other",
 };
 
 pub(crate) const CONSUMER_TARGET: Rule = Rule {
-    cel: "has(self.acl) || !has(self.targetRefs) || !self.targetRefs.exists(target, target.kind == 'Consumer')",
-    message: "targetRefs: only acl may target a Consumer; target a route, a Service, a Gateway or a class instead",
+    cel: "has(self.acl) || has(self.upstreamOauth) || !has(self.targetRefs) || !self.targetRefs.exists(target, target.kind == 'Consumer')",
+    message: "targetRefs: only acl and upstreamOauth may target a Consumer; target a route, a Service, a Gateway or a class instead",
 };
 
 pub(crate) const IF_DIFFERENT: Rule = Rule {

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::directory::{ConsumerRef, CredentialId, Directory, Namespaces};
 use crate::jwks::KeySets;
-use crate::{Config, Type, acl, any_of, jwt, key_auth, oauth2, openid_connect};
+use crate::{Config, Type, acl, any_of, jwt, key_auth, oauth2, openid_connect, upstream_oauth};
 
 /// The body of a request, as far as plugins need it.
 pub trait RequestBody {
@@ -237,6 +237,8 @@ pub struct Services {
     pub key_sets: Arc<KeySets>,
     /// Tokens, codes, sessions: what outlives a request, and what other proxies may have to see.
     pub store: store::Store,
+    /// Access tokens for upstreams.
+    pub upstream_tokens: upstream_oauth::Pool,
 }
 
 /// A plugin that is ready to run.
@@ -254,6 +256,8 @@ pub enum Handler {
     AnyOf(any_of::handler::Handler),
     /// [`acl`]
     Acl(acl::handler::Handler),
+    /// [`upstream_oauth`]
+    UpstreamOauth(Box<upstream_oauth::handler::Handler>),
 }
 
 impl Handler {
@@ -282,11 +286,15 @@ impl Handler {
                 any_of::handler::Handler::build(config, context).map(Self::AnyOf)
             }
             Config::Acl(config) => acl::handler::Handler::build(config, context).map(Self::Acl),
+            Config::UpstreamOauth(config) => {
+                let handler = upstream_oauth::handler::Handler::build(*config, context)?;
+                Ok(Self::UpstreamOauth(Box::new(handler)))
+            }
         }
     }
 
     /// Sees the head of the upstream's answer to a request for which it set [`Exchange::watch`], and may change its headers.
-    pub const fn response(&self, _status: StatusCode, _headers: &mut HeaderMap, _watch: u64) {
+    pub fn response(&self, status: StatusCode, _headers: &mut HeaderMap, watch: u64) {
         match self {
             Self::Jwt(_)
             | Self::OAuth2(_)
@@ -294,6 +302,7 @@ impl Handler {
             | Self::OpenidConnect(_)
             | Self::AnyOf(_)
             | Self::Acl(_) => {}
+            Self::UpstreamOauth(handler) => handler.response(status, watch),
         }
     }
 
@@ -303,7 +312,7 @@ impl Handler {
     pub const fn can_rehearse(&self) -> bool {
         match self {
             Self::Jwt(_) | Self::KeyAuth(_) | Self::AnyOf(_) | Self::Acl(_) => true,
-            Self::OAuth2(_) | Self::OpenidConnect(_) => false,
+            Self::OAuth2(_) | Self::OpenidConnect(_) | Self::UpstreamOauth(_) => false,
         }
     }
 
@@ -316,6 +325,7 @@ impl Handler {
             Self::OpenidConnect(handler) => handler.request(exchange).await,
             Self::AnyOf(handler) => handler.request(exchange).await,
             Self::Acl(handler) => handler.request(exchange),
+            Self::UpstreamOauth(handler) => handler.request(exchange).await,
         }
     }
 }

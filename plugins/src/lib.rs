@@ -18,7 +18,10 @@ mod references;
 mod registry;
 pub mod schema;
 mod types;
+pub mod upstream_oauth;
 
+#[cfg(feature = "handlers")]
+mod client_assertion;
 #[cfg(feature = "handlers")]
 pub mod directory;
 #[cfg(feature = "handlers")]

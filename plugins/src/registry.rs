@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectName, Problem, Reference, acl, any_of, jwt, key_auth, oauth2, openid_connect};
+use crate::{
+    ObjectName, Problem, Reference, acl, any_of, jwt, key_auth, oauth2, openid_connect,
+    upstream_oauth,
+};
 
 /// The plugins there are, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,17 +24,20 @@ pub enum Type {
     AnyOf,
     /// [`acl`]
     Acl,
+    /// [`upstream_oauth`]
+    UpstreamOauth,
 }
 
 impl Type {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Jwt,
         Self::OAuth2,
         Self::KeyAuth,
         Self::OpenidConnect,
         Self::AnyOf,
         Self::Acl,
+        Self::UpstreamOauth,
     ];
 
     /// The name of the block in an `AuthPlugin`, of the type in the snapshot and in metrics.
@@ -44,6 +50,7 @@ impl Type {
             Self::OpenidConnect => "openidConnect",
             Self::AnyOf => "anyOf",
             Self::Acl => "acl",
+            Self::UpstreamOauth => "upstreamOauth",
         }
     }
 
@@ -58,7 +65,7 @@ impl Type {
     pub const fn authenticates(self) -> bool {
         match self {
             Self::Jwt | Self::OAuth2 | Self::KeyAuth | Self::OpenidConnect | Self::AnyOf => true,
-            Self::Acl => false,
+            Self::Acl | Self::UpstreamOauth => false,
         }
     }
 
@@ -67,7 +74,7 @@ impl Type {
     pub const fn attaches_to_consumers(self) -> bool {
         match self {
             Self::Jwt | Self::OAuth2 | Self::KeyAuth | Self::OpenidConnect | Self::AnyOf => false,
-            Self::Acl => true,
+            Self::Acl | Self::UpstreamOauth => true,
         }
     }
 }
@@ -87,6 +94,8 @@ pub enum Config {
     AnyOf(any_of::Config),
     /// [`acl`]
     Acl(acl::Config),
+    /// [`upstream_oauth`]
+    UpstreamOauth(Box<upstream_oauth::Config>),
 }
 
 /// Why a configuration cannot be read.
@@ -120,6 +129,7 @@ impl Config {
             Type::OpenidConnect => serde_json::from_slice(json).map(Self::OpenidConnect),
             Type::AnyOf => serde_json::from_slice(json).map(Self::AnyOf),
             Type::Acl => serde_json::from_slice(json).map(Self::Acl),
+            Type::UpstreamOauth => serde_json::from_slice(json).map(Self::UpstreamOauth),
         };
         read.map_err(|source| ConfigError::Unreadable { kind, source })
     }
@@ -134,6 +144,7 @@ impl Config {
             Self::OpenidConnect(config) => serde_json::to_vec(config),
             Self::AnyOf(config) => serde_json::to_vec(config),
             Self::Acl(config) => serde_json::to_vec(config),
+            Self::UpstreamOauth(config) => serde_json::to_vec(config),
         };
         // Writing plain structs to memory does not fail; an empty text would be refused by every reader.
         written.unwrap_or_default()
@@ -149,6 +160,7 @@ impl Config {
             Self::OpenidConnect(_) => Type::OpenidConnect,
             Self::AnyOf(_) => Type::AnyOf,
             Self::Acl(_) => Type::Acl,
+            Self::UpstreamOauth(_) => Type::UpstreamOauth,
         }
     }
 
@@ -162,6 +174,7 @@ impl Config {
             Self::OpenidConnect(config) => config.check(),
             Self::AnyOf(config) => config.check(),
             Self::Acl(config) => config.check(),
+            Self::UpstreamOauth(config) => config.check(),
         }
     }
 
@@ -173,7 +186,7 @@ impl Config {
             Self::OAuth2(config) => config.anonymous.as_ref(),
             Self::KeyAuth(config) => config.anonymous.as_ref(),
             Self::AnyOf(config) => config.anonymous(),
-            Self::OpenidConnect(_) | Self::Acl(_) => None,
+            Self::OpenidConnect(_) | Self::Acl(_) | Self::UpstreamOauth(_) => None,
         }
     }
 
@@ -197,7 +210,7 @@ impl Config {
         match self {
             Self::Jwt(_) | Self::OAuth2(_) | Self::KeyAuth(_) => vec![self.kind()],
             Self::AnyOf(config) => config.kinds(),
-            Self::OpenidConnect(_) | Self::Acl(_) => Vec::new(),
+            Self::OpenidConnect(_) | Self::Acl(_) | Self::UpstreamOauth(_) => Vec::new(),
         }
     }
 
@@ -209,6 +222,7 @@ impl Config {
             Self::OAuth2(config) => config.references(),
             Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => Vec::new(),
             Self::AnyOf(config) => config.references(),
+            Self::UpstreamOauth(config) => config.references(),
         }
     }
 
@@ -217,9 +231,12 @@ impl Config {
     pub fn check_value(&self, field: &str, value: &[u8]) -> Option<String> {
         match self {
             Self::OpenidConnect(_) => openid_connect::Config::check_value(field, value),
-            Self::Jwt(_) | Self::OAuth2(_) | Self::KeyAuth(_) | Self::AnyOf(_) | Self::Acl(_) => {
-                None
-            }
+            Self::Jwt(_)
+            | Self::OAuth2(_)
+            | Self::KeyAuth(_)
+            | Self::AnyOf(_)
+            | Self::Acl(_)
+            | Self::UpstreamOauth(_) => None,
         }
     }
 }

@@ -160,6 +160,7 @@ pub(crate) fn services() -> Services {
     Services {
         background: background.handle().clone(),
         key_sets: Arc::new(KeySets::new(outbound.clone()).unwrap()),
+        upstream_tokens: crate::upstream_oauth::Pool::new(&outbound),
         outbound,
         store: store::Store::in_memory(store::SealingKeys::random().unwrap(), background.handle()),
     }

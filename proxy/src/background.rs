@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use outbound::Client;
 use plugins::handler::Services;
 use plugins::jwks::KeySets;
+use plugins::upstream_oauth::Pool;
 use store::Store;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -70,6 +71,7 @@ impl Background {
             background: self.handle.clone(),
             outbound: self.outbound.clone(),
             key_sets: Arc::clone(&self.key_sets),
+            upstream_tokens: Pool::new(&self.outbound),
             store,
         }
     }

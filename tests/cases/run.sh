@@ -19,5 +19,5 @@ mkdir -p "${venv%/*}"
 ) 9> "$venv.lock"
 
 exec "$venv/bin/python" "$here/run.py" --known "$here/known.yaml" \
-  --cases "$here/key-auth.yaml" "$here/jwt.yaml" "$here/oauth2.yaml" "$here/openid-connect.yaml" \
+  --cases "$here/key-auth.yaml" "$here/jwt.yaml" "$here/oauth2.yaml" "$here/openid-connect.yaml" "$here/upstream-oauth.yaml" \
   --https-base https://127.0.0.1:8443 "$@"

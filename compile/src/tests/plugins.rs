@@ -368,7 +368,7 @@ metadata: {name: alice, namespace: shop, annotations: {postern.dev/plugins: 'gro
     );
     world.assert_diagnostic(&[
         "Error AuthPlugin shop/api-key",
-        "only acl can be attached to a Consumer",
+        "only acl and upstreamOauth can be attached to a Consumer",
     ]);
     world.apply(&consumer.replace(
         ", annotations: {postern.dev/plugins: 'groups, api-key'}",

@@ -115,7 +115,7 @@ pub struct Config {
     /// Tell the upstream the refresh token, in X-Refresh-Token. Default: false.
     #[serde(default)]
     pub set_refresh_token_header: bool,
-    /// Sessions of those who have signed in.
+    /// Sessions of those who have signed in. Default: what each of its fields says.
     #[serde(default)]
     pub session: Session,
     /// What becomes of a request without a session: auth (sign in), deny (401), pass (the upstream sees that nobody signed
@@ -249,7 +249,7 @@ pub struct Session {
     /// old one: the first line seals, every line opens. Default: one that is generated and shared by all proxies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
-    /// How long a session lives.
+    /// How long a session lives. Default: what its field says.
     pub cookie: SessionCookie,
     /// Name of the cookie. Over TLS, with path / and without a domain, __Host- is put before it. Default: session.
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = schema::rules(&[schema::COOKIE_NAME])))]
@@ -381,9 +381,9 @@ pub struct ProxyOpts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ClaimValidator {
-    /// Whose tokens count.
+    /// Whose tokens count. Default: the issuer that the provider's metadata name.
     pub issuer: IssuerValidator,
-    /// For whom access tokens must be.
+    /// For whom access tokens must be. Default: anybody.
     pub audience: AudienceValidator,
 }
 
