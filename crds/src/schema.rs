@@ -84,8 +84,8 @@ pub(crate) const CONSUMER_TARGET: Rule = Rule {
 };
 
 pub(crate) const IF_DIFFERENT: Rule = Rule {
-    cel: "!has(self.acl) || !has(self.consumers) || !has(self.consumers.ifDifferent) || self.consumers.ifDifferent == 'Replace'",
-    message: "consumers.ifDifferent is for plugins that authenticate, and acl does not: remove it",
+    cel: "!(has(self.acl) || has(self.upstreamOauth)) || !has(self.consumers) || !has(self.consumers.ifDifferent) || self.consumers.ifDifferent == 'Replace'",
+    message: "consumers.ifDifferent is for plugins that authenticate, and acl and upstreamOauth do not: remove it",
 };
 
 pub(crate) const TARGET_KIND: Rule = Rule {

@@ -142,7 +142,10 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(folder)
         .map_err(|source| Error::Start {
-            what: format!("making the state folder {} (--state-dir)", folder.display()),
+            what: format!(
+                "state folder: cannot make {} (--state-dir)",
+                folder.display()
+            ),
             source,
         })
 }

@@ -198,16 +198,9 @@ async fn what_has_expired_when_it_arrives_is_not_sent() {
 async fn many_requests_are_one_for_the_provider() {
     let idp = Idp::granting(300).await;
     let services = stage::services();
-    let handler = Arc::new(plain(&idp, &services));
-    let tasks: Vec<_> = (0..50)
-        .map(|_| {
-            let handler = Arc::clone(&handler);
-            tokio::spawn(async move { send(&handler).await })
-        })
-        .collect();
-    for task in tasks {
-        assert_eq!(task.await.unwrap(), "Bearer t1");
-    }
+    let handler = plain(&idp, &services);
+    let sent = futures::future::join_all((0..50).map(|_| send(&handler))).await;
+    assert!(sent.iter().all(|sent| sent == "Bearer t1"), "{sent:?}");
     assert_eq!(idp.count(), 1);
 }
 
@@ -405,23 +398,14 @@ async fn proxies_share_tokens_in_the_store_and_one_of_them_fetches() {
     };
     let cache = r#","cache":{"strategy":"redis"}"#;
     let directory = stage::directory();
-    let of = |services| {
-        let handler = build(&config(&idp, "", cache), &[SECRET], services, &directory);
-        Arc::new(handler.unwrap())
-    };
+    let of = |services| build(&config(&idp, "", cache), &[SECRET], services, &directory).unwrap();
     let (first, second) = (of(&one), of(&two));
-    let tasks: Vec<_> = (0..40)
-        .map(|number| {
-            let handler = Arc::clone(if number % 2 == 0 { &first } else { &second });
-            tokio::spawn(async move { send(&handler).await })
-        })
-        .collect();
-    for task in tasks {
-        assert_eq!(task.await.unwrap(), "Bearer t1");
-    }
+    let either = (0..40).map(|number| send(if number % 2 == 0 { &first } else { &second }));
+    let sent = futures::future::join_all(either).await;
+    assert!(sent.iter().all(|sent| sent == "Bearer t1"), "{sent:?}");
     assert_eq!(idp.count(), 1);
     // What one gives up the other does not get from the store again.
-    let Handler::UpstreamOauth(inner) = &*first else {
+    let Handler::UpstreamOauth(inner) = &first else {
         panic!("another handler");
     };
     let token = super::slot::Token::new("t1".to_owned(), 0, Duration::ZERO)
