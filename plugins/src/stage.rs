@@ -94,8 +94,9 @@ pub(crate) fn directory() -> Directory {
             id: KeyId::of(&format!("Credential/shop/jwt-of-{name}")),
             namespace: "shop",
             name,
-            key: VerificationKey::new(Algorithm::HS256, Material::Secret(secret.as_bytes()))
-                .unwrap(),
+            verifier: VerificationKey::new(Algorithm::HS256, Material::Secret(secret.as_bytes()))
+                .unwrap()
+                .into(),
             consumer: KeyId::of(&format!("Consumer/shop/{name}")),
             not_before: 0,
             expires_at: 0,

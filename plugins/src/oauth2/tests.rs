@@ -130,6 +130,8 @@ impl Rig {
             tls: true,
             response: &mut scene.response,
             watch: None,
+            request_id: "it",
+            rehearsal: false,
         };
         self.handler.request(&mut exchange).await
     }

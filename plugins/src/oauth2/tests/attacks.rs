@@ -168,6 +168,8 @@ async fn plain_http_is_refused_everywhere() {
             tls: false,
             response: &mut scene.response,
             watch: None,
+            request_id: "it",
+            rehearsal: false,
         };
         let Verdict::Answer(answer) = rig.handler.request(&mut exchange).await else {
             panic!("{endpoint}")
