@@ -89,6 +89,7 @@ pub(crate) fn idle() -> io::Result<(Runtime, Services)> {
     let keys = store::SealingKeys::random().map_err(io::Error::other)?;
     let services = Services {
         store: Store::in_memory(keys, &background),
+        upstream_tokens: Pool::new(&outbound),
         background,
         outbound,
         key_sets: Arc::new(key_sets),

@@ -72,9 +72,8 @@ impl Handler {
         let found = sessions
             .find(&exchange.head.headers, channel, exchange.now)
             .await;
-        let held = match found {
-            Ok(held) => held,
-            Err(_) => return store_away(exchange),
+        let Ok(held) = found else {
+            return store_away(exchange);
         };
         let used = match held {
             None => Use::Login(Start::anew("login")),

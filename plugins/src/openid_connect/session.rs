@@ -80,6 +80,10 @@ pub(super) struct Sessions {
 /// What a sealed cookie holds.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, and a session is the usual case"
+)]
 enum Kept {
     Whole(Session),
     At(String),

@@ -121,6 +121,7 @@ async fn exchange(
         .body(Full::new(Bytes::from(body)))?;
     let response = sender.send_request(request).await?;
     let status = response.status();
+    #[expect(clippy::disallowed_methods, reason = "the body is Limited")]
     let body = Limited::new(response.into_body(), LONGEST)
         .collect()
         .await?;

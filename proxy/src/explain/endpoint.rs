@@ -104,7 +104,9 @@ impl Explainer {
         if request.method() != Method::POST {
             return Some(message_of(StatusCode::METHOD_NOT_ALLOWED, "only POST"));
         }
-        let Ok(body) = Limited::new(request.into_body(), LONGEST).collect().await else {
+        #[expect(clippy::disallowed_methods, reason = "the body is Limited")]
+        let body = Limited::new(request.into_body(), LONGEST).collect().await;
+        let Ok(body) = body else {
             let message = "the question is too long, or did not arrive";
             return Some(message_of(StatusCode::BAD_REQUEST, message));
         };
@@ -121,10 +123,9 @@ impl Explainer {
     }
 
     async fn obey(self: Arc<Self>, body: Bytes) -> Answer {
-        let order = match serde_json::from_slice(&body) {
-            Ok(order) => order,
+        let Ok(order) = serde_json::from_slice(&body) else {
             // What serde says could quote a part of the request, and that may be a secret.
-            Err(_) => return message_of(StatusCode::BAD_REQUEST, "this is no question"),
+            return message_of(StatusCode::BAD_REQUEST, "this is no question");
         };
         let Ok(_turn) = self.turn.acquire().await else {
             return message_of(StatusCode::SERVICE_UNAVAILABLE, "the proxy is ending");

@@ -215,6 +215,7 @@ async fn send(request: Vec<u8>) -> harness::Answer {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one gateway serves all annotations")]
 async fn annotations_mean_what_users_of_other_controllers_are_used_to() {
     let app = Upstream::named("app").await;
     let certificate = Certificate::of(&["upstream.test"]);

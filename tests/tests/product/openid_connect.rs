@@ -211,7 +211,9 @@ fn back(away: &Answer) -> String {
     assert_eq!(away.status, 302, "{}", away.text());
     let query = query_of(away.header("location").unwrap());
     let callback = query["redirect_uri"].split_once(HOST).unwrap().1;
-    let path = callback.find('/').map_or("/", |at| &callback[at..]);
+    let path = callback
+        .find('/')
+        .map_or("/", |at| callback.get(at..).unwrap());
     format!("{path}?code={}&state={}", query["nonce"], query["state"])
 }
 
