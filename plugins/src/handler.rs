@@ -320,12 +320,13 @@ impl Handler {
     pub async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
         match self {
             Self::Jwt(handler) => handler.request(exchange).await,
-            Self::OAuth2(handler) => handler.request(exchange).await,
+            // Rare and large: in boxes, so that other requests do not carry them about.
+            Self::OAuth2(handler) => Box::pin(handler.request(exchange)).await,
             Self::KeyAuth(handler) => handler.request(exchange).await,
-            Self::OpenidConnect(handler) => handler.request(exchange).await,
-            Self::AnyOf(handler) => handler.request(exchange).await,
+            Self::OpenidConnect(handler) => Box::pin(handler.request(exchange)).await,
+            Self::AnyOf(handler) => Box::pin(handler.request(exchange)).await,
             Self::Acl(handler) => handler.request(exchange),
-            Self::UpstreamOauth(handler) => handler.request(exchange).await,
+            Self::UpstreamOauth(handler) => Box::pin(handler.request(exchange)).await,
         }
     }
 }

@@ -66,7 +66,7 @@ const REFUSED: [(&str, &str, &str); 11] = [
     (
         "{name: x, port: 1, protocol: HTTPS}",
         "ResolvedRefs",
-        "False/InvalidCertificateRef: an HTTPS listener needs tls.certificateRefs",
+        "False/InvalidCertificateRef: a listener that terminates TLS needs tls.certificateRefs",
     ),
     (
         "{name: x, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: none}]}}",

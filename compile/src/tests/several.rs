@@ -76,7 +76,7 @@ fn what_a_plugin_is_attached_to_is_told_with_it() {
     ];
     let world = shop_with(&plugins.join("---"));
     let rule = &world.route("Route/HTTPRoute/shop/orders").rules[0];
-    assert_eq!(rule.plugins, ["Plugin/shop/route", "Plugin/shop/rule"]);
+    assert_eq!(rule.plugins, ["Plugin/shop/api-key", "Plugin/shop/rule"]);
     assert_eq!(
         rule.plugin_places,
         ["HTTPRoute shop/orders", "HTTPRoute shop/orders (all)"]
