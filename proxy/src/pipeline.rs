@@ -21,20 +21,46 @@ use crate::record::{Details, Record, Spoken};
 use crate::refusals::Refused;
 use crate::respond::{self, Failure, X_REQUEST_ID};
 use crate::runtime::{self, Backend, Chain, ChainPlugin, Rule, Upstream};
-use crate::upstream::{self, Forward, Times};
+use crate::upstream::{self, Forward, Lease, Times};
 use crate::visit::Visit;
 use crate::{clock, extras, filters, identity};
 
 /// Serves one request; never fails, a failure is an answer too.
 pub(crate) async fn serve(conn: Rc<Conn>, request: Request<Incoming>) -> Response<Body> {
     let mut visit = Visit::begin(&conn);
-    let (head, incoming) = request.into_parts();
+    let (mut head, incoming) = request.into_parts();
     let asker = asker(&head);
     let id = request_id(&head.headers, &conn.peer, &conn.worker.dice);
-    let body = RequestBody::new(incoming, conn.worker.settings.timeouts.body_timeout);
+    let mut body = RequestBody::new(incoming, conn.worker.settings.timeouts.body_timeout);
     let mut edits = ResponseEdits::default();
-    let passage = Passage::new(&conn, &mut visit.record, &id, &mut edits);
-    let mut response = match passage.run(head, body).await {
+    let mut passage = Passage::new(&conn, &mut visit.record, &id, &mut edits);
+    // What waits for the upstream is awaited right here: every function in between would move the request once more.
+    let outcome = match passage.prepare(&mut head, &mut body).await {
+        Ok(Prepared::Respond(response)) => Ok(response),
+        Ok(Prepared::Forward(ready)) => match passage.depart(&ready, head, body) {
+            Err(failure) => Err(failure),
+            Ok((forward, times, client)) => {
+                let (worker, upstream) = (&conn.worker, &ready.upstream);
+                let answer = match ready.rule.retry() {
+                    None => upstream::forward(worker, upstream, forward, passage.record).await,
+                    Some(retry) => {
+                        let how = (retry, times);
+                        let record = &mut *passage.record;
+                        // Rare and large: in a box, so that other requests do not carry it about.
+                        Box::pin(upstream::persist(worker, upstream, forward, how, record)).await
+                    }
+                };
+                answer.and_then(|answer| passage.arrive(&ready, answer, client))
+            }
+        },
+        Err(failure) => {
+            if failure.status().as_u16() >= 400 {
+                passage.remember(&failure, &head);
+            }
+            Err(failure)
+        }
+    };
+    let mut response = match outcome {
         Ok(response) => response,
         Err(failure) => {
             note(&failure, &mut visit.record);
@@ -107,6 +133,13 @@ pub(crate) struct Ready {
     deadline: Option<Instant>,
 }
 
+impl Ready {
+    fn backend(&self) -> Result<&Backend, Failure> {
+        let backend = self.rule.backends.get(self.backend);
+        backend.ok_or(Failure::NoBackend("the route has no backend"))
+    }
+}
+
 /// The rule that serves a request.
 struct Route {
     rule: Arc<Rule>,
@@ -147,23 +180,6 @@ impl<'a> Passage<'a> {
 }
 
 impl Passage<'_> {
-    async fn run(
-        mut self,
-        mut head: request::Parts,
-        mut body: RequestBody,
-    ) -> Result<Response<Body>, Failure> {
-        match self.prepare(&mut head, &mut body).await {
-            Ok(Prepared::Respond(response)) => Ok(response),
-            Ok(Prepared::Forward(ready)) => self.forward(ready, head, body).await,
-            Err(failure) => {
-                if failure.status().as_u16() >= 400 {
-                    self.remember(&failure, &head);
-                }
-                Err(failure)
-            }
-        }
-    }
-
     /// Everything that is decided before the request leaves. Calls no upstream: what is explained goes this way too.
     pub(crate) async fn prepare(
         &mut self,
@@ -233,31 +249,29 @@ impl Passage<'_> {
         worker.refusals.push(refused);
     }
 
-    async fn forward(
-        self,
-        ready: Ready,
+    /// What goes to the upstream, with the client's side of a change of protocol.
+    fn depart(
+        &self,
+        ready: &Ready,
         mut head: request::Parts,
         mut body: RequestBody,
-    ) -> Result<Response<Body>, Failure> {
-        let worker = &self.conn.worker;
-        let Ready { rule, deadline, .. } = ready;
-        let backend = rule
-            .backends
-            .get(ready.backend)
-            .ok_or(Failure::NoBackend("the route has no backend"))?;
+    ) -> Result<(Forward, Times, Option<OnUpgrade>), Failure> {
+        let rule = &ready.rule;
+        let backend = ready.backend()?;
         // A change of protocol comes instead of a body, never beside one.
-        let upgrade = ready.upgrade.filter(|_| body.progress().is_none());
+        let upgrade = ready.upgrade.clone().filter(|_| body.progress().is_none());
         let client = upgrade
             .is_some()
             .then(|| head.extensions.remove::<OnUpgrade>())
             .flatten();
         let times = Times {
-            deadline,
+            deadline: ready.deadline,
             each: rule.backend_timeout,
         };
         let upgrading = client.is_some();
         if !upgrading && (rule.extras.is_some() || backend.extras.is_some()) {
-            extras::copy(worker, (&rule, backend), &head, &mut body, ready.trailers);
+            let worker = &self.conn.worker;
+            extras::copy(worker, (rule, backend), &head, &mut body, ready.trailers);
         }
         let forward = Forward {
             head,
@@ -267,24 +281,26 @@ impl Passage<'_> {
             deadline: times.due(),
             connector: backend.connector.clone(),
         };
-        let upstream = &ready.upstream;
-        let (response, lease) = match rule.retry() {
-            None => upstream::forward(worker, upstream, forward, self.record).await?,
-            Some(retry) => {
-                let how = (retry, times);
-                // Rare and large: in a box, so that other requests do not carry it about.
-                Box::pin(upstream::persist(
-                    worker,
-                    upstream,
-                    forward,
-                    how,
-                    self.record,
-                ))
-                .await?
-            }
-        };
+        Ok((forward, times, client))
+    }
+
+    /// What the client gets of the upstream's answer.
+    fn arrive(
+        &mut self,
+        ready: &Ready,
+        (response, lease): (Response<Incoming>, Lease),
+        client: Option<OnUpgrade>,
+    ) -> Result<Response<Body>, Failure> {
         self.record.upstream_time = Some(self.record.elapsed());
-        self.respond(response, lease, client, deadline, &rule, backend)
+        let backend = ready.backend()?;
+        self.respond(
+            response,
+            lease,
+            client,
+            ready.deadline,
+            &ready.rule,
+            backend,
+        )
     }
 
     /// Notes what only the access log needs.

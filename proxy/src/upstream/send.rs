@@ -52,6 +52,46 @@ struct Lost {
     request: Option<Request<RequestBody>>,
 }
 
+/// A request in its upstream's form, and what it waits for.
+struct Outgoing {
+    request: Request<RequestBody>,
+    http2: bool,
+    connector: Option<Arc<Connector>>,
+    wait: Wait,
+}
+
+impl Outgoing {
+    fn new(worker: &Worker, upstream: &Upstream, forward: Forward) -> Result<Self, Failure> {
+        let connector = forward.connector.clone();
+        let http2 = match (upstream.scheme, connector.as_deref()) {
+            (Scheme::Http1, _) => false,
+            (Scheme::H2c, _) => true,
+            (Scheme::Https, Some(connector)) => match &connector.config {
+                Ok(_) => connector.http2,
+                Err(why) => return Err(Failure::Incomplete(Arc::clone(why))),
+            },
+            // Nothing says whose certificate would be right.
+            (Scheme::Https, None) => {
+                return Err(Failure::Incomplete(Arc::from(
+                    "the upstream speaks TLS, and there is no policy to check its certificate by",
+                )));
+            }
+        };
+        let wait = Wait {
+            deadline: forward.deadline,
+            patience: worker.settings.timeouts.response_timeout,
+            progress: forward.body.progress(),
+        };
+        let request = prepare(forward, http2)?;
+        Ok(Self {
+            request,
+            http2,
+            connector,
+            wait,
+        })
+    }
+}
+
 /// Forwards a request to one of the upstream's endpoints.
 pub(crate) async fn forward(
     worker: &Worker,
@@ -59,29 +99,15 @@ pub(crate) async fn forward(
     forward: Forward,
     record: &mut Record,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
-    let connector = forward.connector.clone();
+    // Made by a function of its own: what it takes apart need not be kept while the upstream is waited for.
+    let Outgoing {
+        request,
+        http2,
+        connector,
+        wait,
+    } = Outgoing::new(worker, upstream, forward)?;
     let connector = connector.as_deref();
-    let http2 = match (upstream.scheme, connector) {
-        (Scheme::Http1, _) => false,
-        (Scheme::H2c, _) => true,
-        (Scheme::Https, Some(connector)) => match &connector.config {
-            Ok(_) => connector.http2,
-            Err(why) => return Err(Failure::Incomplete(Arc::clone(why))),
-        },
-        // Nothing says whose certificate would be right.
-        (Scheme::Https, None) => {
-            return Err(Failure::Incomplete(Arc::from(
-                "the upstream speaks TLS, and there is no policy to check its certificate by",
-            )));
-        }
-    };
-    let deadline = forward.deadline;
-    let wait = Wait {
-        deadline,
-        patience: worker.settings.timeouts.response_timeout,
-        progress: forward.body.progress(),
-    };
-    let mut request = Some(prepare(forward, http2)?);
+    let mut request = Some(request);
     // Endpoints that take no connection.
     let mut dead = Vec::new();
     let mut last = Failure::NoEndpoint;
