@@ -66,12 +66,15 @@ pub(super) fn json(text: &str) -> Vec<Document<'_>> {
     let mut documents = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let mut from = 0;
+    let (mut counted, mut line) = (0, 1_u32);
     while let Some(value) = stream.next() {
         let to = stream.byte_offset();
         let failed = value.is_err();
         let rest = text.get(from..).unwrap_or_default();
-        let blank = rest.len() - rest.trim_start().len();
-        let line = line_at(text, from + blank);
+        let start = from + rest.len() - rest.trim_start().len();
+        // Counted on from the last document: a file may hold a hundred thousand.
+        line = lines_in(text.get(counted..start).unwrap_or_default()).saturating_add(line);
+        counted = start;
         let value = value.map_err(|error| Unread {
             line: u32::try_from(error.line()).unwrap_or(line),
             message: format!("not JSON: {}", without_position(&error)),
@@ -172,10 +175,9 @@ pub(super) fn split(text: &str) -> Vec<(u32, &str)> {
     parts
 }
 
-fn line_at(text: &str, offset: usize) -> u32 {
-    let before = text.get(..offset).unwrap_or(text);
-    u32::try_from(before.bytes().filter(|byte| *byte == b'\n').count())
-        .map_or(u32::MAX, |lines| lines + 1)
+fn lines_in(text: &str) -> u32 {
+    let lines = text.bytes().filter(|byte| *byte == b'\n').count();
+    u32::try_from(lines).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
