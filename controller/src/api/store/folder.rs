@@ -2,6 +2,7 @@
 //!
 //! The user's own files are never written. An object that one of them holds can be read here and changed there.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -191,10 +192,29 @@ fn manifest(object: &Object) -> Value {
     })
 }
 
-/// JSON is YAML, and needs no second way of quoting.
+/// JSON is YAML but for a few characters, and needs no second way of quoting.
 fn text(manifest: &Value) -> Result<String, Refused> {
-    let text = serde_json::to_string_pretty(manifest).map_err(|_| Refused::Unexpected)?;
-    Ok(format!("{HEAD}{text}\n"))
+    let json = serde_json::to_string_pretty(manifest).map_err(|_| Refused::Unexpected)?;
+    let mut text = String::with_capacity(HEAD.len() + json.len() + 1);
+    text.push_str(HEAD);
+    for character in json.chars() {
+        // Within strings only: outside of them JSON is ASCII.
+        if is_bare(character) {
+            text.push(character);
+        } else {
+            let _ = write!(text, "\\u{:04x}", u32::from(character));
+        }
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+/// Whether YAML lets a character stand for itself (YAML 1.2.2, section 5.1), and no reader takes it for the end of a line.
+const fn is_bare(character: char) -> bool {
+    !matches!(
+        character,
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+    )
 }
 
 async fn write(file: &Path, text: String) -> Result<(), Refused> {
@@ -231,4 +251,43 @@ fn replace(file: &Path, text: &[u8]) -> io::Result<()> {
 fn failed(file: &Path, error: &io::Error) -> Refused {
     tracing::error!(file = %file.display(), %error, "the Admin API cannot write");
     Refused::Unavailable(format!("cannot write {}: {error}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_yaml_has_no_character_for_is_escaped() {
+        for character in [
+            '\u{99}',
+            '\u{7f}',
+            '\u{85}',
+            '\u{2028}',
+            '\u{feff}',
+            '\u{ffff}',
+            '\u{1ffff}',
+            '\n',
+            '\u{1}',
+        ] {
+            assert_read(&format!("a{character}b"));
+        }
+    }
+
+    fn assert_read(value: &str) {
+        let manifest = json!({"spec": {"tags": [value]}});
+        let text = text(&manifest).unwrap();
+        let read: Value =
+            serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{value:?}: {e}"));
+        assert_eq!(read, manifest);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_can_be_read(value in any::<String>(), other in "\\PC{0,8}[\\x{7f}-\\x{ff}]{0,8}") {
+            assert_read(&value);
+            assert_read(&other);
+        }
+    }
 }
