@@ -172,6 +172,10 @@ impl Attachments {
             return;
         }
         plugin.attached = true;
+        plugin.wide |= !matches!(
+            place.object.kind,
+            Kind::HttpRoute | Kind::GrpcRoute | Kind::Ingress
+        );
         self.push(&place.object, place.section, attached);
     }
 

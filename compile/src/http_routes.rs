@@ -187,6 +187,9 @@ impl Pass<'_> {
             attachments,
             rules,
         };
+        for callback in &mut self.callbacks {
+            callback.see(&route);
+        }
         let key = format!("Route/{kind}/{}/{}", reference.namespace, reference.name);
         self.resources.put(&key, Resource::Route(route));
     }

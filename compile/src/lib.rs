@@ -8,6 +8,7 @@ mod allowed_routes;
 mod attachments;
 mod backend_tls;
 mod backends;
+mod callbacks;
 mod certificates;
 mod classes;
 mod compiler;

@@ -7,6 +7,7 @@ use snapshot::Entry;
 use snapshot::proto::Resource;
 use snapshot::proto::resource::Body;
 
+use crate::callbacks::Callback;
 use crate::certificates::Certificates;
 use crate::credentials::SharedKeys;
 use crate::findings::Findings;
@@ -31,6 +32,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) upstreams: Upstreams,
     /// Secrets to be generated for plugins.
     pub(crate) wanted: Vec<WantedSecret>,
+    /// Where providers send browsers back to.
+    pub(crate) callbacks: Vec<Callback>,
     /// The Gateways of the route that is being read.
     pub(crate) parents: Vec<ObjectRef>,
     /// Through which Gateways Services are reached.
@@ -97,6 +100,7 @@ pub(crate) fn run(
         resources: Resources::default(),
         upstreams: Upstreams::default(),
         wanted: Vec::new(),
+        callbacks: Vec::new(),
         parents: Vec::new(),
         reached: BTreeMap::new(),
     };
@@ -105,6 +109,7 @@ pub(crate) fn run(
     let mut gateways = pass.gateways(&classes, &attachments);
     pass.http_routes(&mut gateways, &attachments);
     pass.ingresses(&classes, &gateways, &attachments);
+    pass.finish_callbacks();
     let backend_tls = pass.backend_tls();
     pass.put_upstreams(&attachments, &backend_tls);
     pass.finish_backend_tls(backend_tls);

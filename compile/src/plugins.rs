@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use snapshot::proto;
 use snapshot::proto::resource::Body as Resource;
 
+use crate::callbacks::Callback;
 use crate::findings::{Reasons, in_spec};
 use crate::object::{Body, Unreadable};
 use crate::pass::Pass;
@@ -36,6 +37,8 @@ pub(crate) struct Plugin<'a> {
     pub(crate) resolved: Reasons,
     /// Whether it is in force anywhere.
     pub(crate) attached: bool,
+    /// Whether it is attached to more than routes.
+    pub(crate) wide: bool,
     /// Why its routes are closed.
     closed: Vec<String>,
     /// What the configuration refers to, as far as it is there.
@@ -68,6 +71,7 @@ impl<'a> Plugin<'a> {
             accepted: Reasons::default(),
             resolved: Reasons::default(),
             attached: false,
+            wide: false,
             closed: Vec::new(),
             values: Vec::new(),
             generates: false,
@@ -304,6 +308,12 @@ impl<'a> Plugin<'a> {
                 "what it protects answers 500 until the object is right",
             )
         };
+        if self.attached
+            && let Some(config) = &self.config
+        {
+            let callback = Callback::of(&self.object.reference, &self.key, config, self.wide);
+            pass.callbacks.extend(callback);
+        }
         if self.enabled {
             let plugin = self.resource(pass);
             pass.resources.put(&self.key, Resource::Plugin(plugin));

@@ -1,6 +1,7 @@
 //! Objects in, statuses and snapshot out.
 
 mod authentication;
+mod callbacks;
 mod gateways;
 mod grpc;
 mod incremental;

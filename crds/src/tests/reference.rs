@@ -105,6 +105,8 @@ fn tables_in_the_docs_are_those_of_the_types() {
         ("resources.md", 6),
         ("key-auth.md", 1),
         ("jwt.md", 2),
+        ("oauth2.md", 2),
+        ("openid-connect.md", 1),
         ("upstream-oauth.md", 1),
     ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))

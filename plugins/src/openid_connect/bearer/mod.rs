@@ -5,6 +5,8 @@ mod introspection;
 mod judge;
 mod memory;
 mod public_key;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::rc::Rc;
