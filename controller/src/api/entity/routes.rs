@@ -1,4 +1,4 @@
-//! Routes, as Kubernetes declares them: HTTPRoutes and Ingresses. They are read here, and changed there.
+//! Routes, as Kubernetes declares them: HTTPRoutes, GRPCRoutes and Ingresses. They are read here, and changed there.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
@@ -15,7 +15,7 @@ use crate::api::refused::Refused;
 use crate::api::tree::{at, text_at};
 
 /// What is a route, in the order of [`Kind`].
-pub(super) const KINDS: [Kind; 2] = [Kind::HttpRoute, Kind::Ingress];
+pub(super) const KINDS: [Kind; 3] = [Kind::HttpRoute, Kind::GrpcRoute, Kind::Ingress];
 
 static ENTITY: LazyLock<Arc<Value>> = LazyLock::new(|| {
     let names = json!({"type": ["array", "null"], "items": {"type": "string"}});
@@ -25,7 +25,7 @@ static ENTITY: LazyLock<Arc<Value>> = LazyLock::new(|| {
             "id": {"type": "string", "format": "uuid"},
             "created_at": {"type": "integer", "description": "Milliseconds since 1970."},
             "name": {"type": "string"},
-            "kind": {"type": "string", "description": "HTTPRoute or Ingress."},
+            "kind": {"type": "string", "description": "HTTPRoute, GRPCRoute or Ingress."},
             "hosts": names, "paths": names, "methods": names,
             "protocols": {"type": "array", "items": {"type": "string"}},
             "service": {"type": ["object", "null"], "properties": {"id": {"type": "string"}},
@@ -75,6 +75,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 fn show(compiler: &Compiler, object: &Object) -> Value {
     let reference = object.reference();
     let said = Said::of(object);
+    let protocols = match reference.kind {
+        Kind::GrpcRoute => ["grpc", "grpcs"],
+        _ => ["http", "https"],
+    };
     let names = |set: &BTreeSet<String>| {
         if set.is_empty() {
             Value::Null
@@ -94,7 +98,7 @@ fn show(compiler: &Compiler, object: &Object) -> Value {
         "hosts": names(&said.hosts),
         "paths": names(&said.paths),
         "methods": names(&said.methods),
-        "protocols": ["http", "https"],
+        "protocols": protocols,
         "service": service.map(|id| json!({"id": id})),
         "tags": null,
         "namespace": &*reference.namespace,
@@ -125,6 +129,7 @@ impl Said {
         self.hosts.extend(texts(&spec["hostnames"]));
         for rule in items(&spec["rules"]) {
             for matched in items(&rule["matches"]) {
+                self.paths.extend(rpc(&matched["method"]));
                 let path = &matched["path"];
                 let regex = path["type"] == "RegularExpression";
                 let text = path["value"].as_str().map(|text| {
@@ -174,6 +179,24 @@ impl Said {
             .next()
             .is_none()
             .then(|| ObjectRef::new(Kind::Service, namespace, name))
+    }
+}
+
+/// The path of the calls that a GRPCRoute names.
+fn rpc(method: &Value) -> Option<String> {
+    let method = method.as_object()?;
+    let part = |name: &str| method.get(name).and_then(Value::as_str);
+    let (service, call) = (part("service"), part("method"));
+    if part("type") == Some("RegularExpression") {
+        let any = "[^/]+";
+        let (service, call) = (service.unwrap_or(any), call.unwrap_or(any));
+        return Some(format!("~/{service}/{call}"));
+    }
+    match (service, call) {
+        (Some(service), Some(call)) => Some(format!("/{service}/{call}")),
+        (Some(service), None) => Some(format!("/{service}/")),
+        (None, Some(call)) => Some(format!("~/[^/]+/{call}")),
+        (None, None) => None,
     }
 }
 
