@@ -13,6 +13,7 @@ pub mod explain;
 pub mod extras;
 mod filters;
 mod fleet;
+mod gather;
 mod http;
 mod identity;
 mod key_file;

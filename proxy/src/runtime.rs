@@ -4,6 +4,7 @@
 //! change underneath it, each behind its own swap, because they change often and alone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -212,6 +213,20 @@ pub struct Upstream {
 #[derive(Debug, Default)]
 pub struct EndpointSet {
     pub usable: Vec<Arc<Endpoint>>,
+    /// Whose turn it is, counted over all workers.
+    pub turn: std::sync::atomic::AtomicUsize,
+}
+
+impl EndpointSet {
+    /// The first turn is anybody's, so that many proxies do not begin with the same endpoint.
+    #[must_use]
+    pub fn new(usable: Vec<Arc<Endpoint>>) -> Self {
+        let first = RandomState::new().hash_one(0) % usable.len().max(1) as u64;
+        Self {
+            usable,
+            turn: usize::try_from(first).unwrap_or(0).into(),
+        }
+    }
 }
 
 /// The same `Arc` for the same address across swaps, so that counters survive.

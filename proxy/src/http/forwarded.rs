@@ -86,16 +86,17 @@ impl Peer {
 
     /// As a trusted proxy says, where it makes sense, and its own address behind it.
     fn tell_more(&self, headers: &mut HeaderMap, host: Option<HeaderValue>, trusted: &[IpNet]) {
-        let client = self.client(headers, trusted);
-        headers.insert(X_REAL_IP, text(&client.to_string()));
-        let mut chain = Vec::new();
-        for line in headers.get_all(X_FORWARDED_FOR) {
-            chain.extend_from_slice(line.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
-        chain.extend_from_slice(self.ip_header.as_bytes());
-        let chain = HeaderValue::from_maybe_shared(Bytes::from(chain))
-            .unwrap_or_else(|_| self.ip_header.clone());
+        let (client, chain) = if headers.contains_key(X_FORWARDED_FOR) {
+            (self.client(headers, trusted), self.chain(headers))
+        } else {
+            (self.ip, self.ip_header.clone())
+        };
+        let client = if client == self.ip {
+            self.ip_header.clone()
+        } else {
+            text(&client.to_string())
+        };
+        headers.insert(X_REAL_IP, client);
         headers.insert(X_FORWARDED_FOR, chain);
         keep_or(
             headers,
@@ -118,6 +119,18 @@ impl Peer {
                 host,
             );
         }
+    }
+
+    /// All that is said of whom the request came through, and the peer behind it.
+    fn chain(&self, headers: &HeaderMap) -> HeaderValue {
+        let mut chain = Vec::new();
+        for line in headers.get_all(X_FORWARDED_FOR) {
+            chain.extend_from_slice(line.as_bytes());
+            chain.extend_from_slice(b", ");
+        }
+        chain.extend_from_slice(self.ip_header.as_bytes());
+        HeaderValue::from_maybe_shared(Bytes::from(chain))
+            .unwrap_or_else(|_| self.ip_header.clone())
     }
 
     /// Whether the client uses https, as far as those that are believed say.

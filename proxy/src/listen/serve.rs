@@ -247,12 +247,12 @@ async fn speak(conn: Rc<Conn>, opened: Opened, id: u64, permit: OwnedSemaphorePe
         permit,
     ));
     let limits = &conn.worker.settings.limits;
-    let service = {
+    let serve = {
         let conn = Rc::clone(&conn);
-        service_fn(move |request: Request<Incoming>| {
+        move |request: Request<Incoming>| {
             let conn = Rc::clone(&conn);
             async move { Ok::<_, Infallible>(pipeline::serve(conn, request).await) }
-        })
+        }
     };
     if http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
@@ -265,6 +265,8 @@ async fn speak(conn: Rc<Conn>, opened: Opened, id: u64, permit: OwnedSemaphorePe
             .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10));
+        // Every request becomes a task, and what a task is made of is moved several times.
+        let service = service_fn(move |request| Box::pin(serve(request)));
         let serving = pin!(builder.serve_connection(io, service));
         drive(&conn, id, serving, http2::Connection::graceful_shutdown).await;
     } else {
@@ -274,7 +276,11 @@ async fn speak(conn: Rc<Conn>, opened: Opened, id: u64, permit: OwnedSemaphorePe
             .header_read_timeout(None)
             .max_header_size(limits.max_header_bytes as usize)
             .max_buf_size((limits.max_header_bytes as usize).max(64 << 10));
-        let serving = pin!(builder.serve_connection(io, service).with_upgrades());
+        let serving = pin!(
+            builder
+                .serve_connection(io, service_fn(serve))
+                .with_upgrades()
+        );
         drive(
             &conn,
             id,

@@ -14,6 +14,7 @@ use super::connections::State;
 use super::frames::Frames;
 use super::framing::{Framing, POISON, Refused};
 use super::passage::Overheard;
+use crate::gather;
 
 /// The bytes of a connection.
 #[derive(Debug)]
@@ -182,7 +183,7 @@ impl AsyncWrite for Transport {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Plain(stream) => gather::poll_write(stream, cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Sorted(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }

@@ -253,7 +253,6 @@ pub(crate) fn set_endpoints(upstream: &Upstream, usable: &[SocketAddr]) {
             active: 0.into(),
         }),
     };
-    upstream.endpoints.store(Arc::new(EndpointSet {
-        usable: usable.iter().map(endpoint).collect(),
-    }));
+    let set = EndpointSet::new(usable.iter().map(endpoint).collect());
+    upstream.endpoints.store(Arc::new(set));
 }

@@ -60,9 +60,9 @@ pub(super) fn forward_to(metrics: &Arc<Metrics>, scheme: Scheme, endpoints: &[So
     let upstream = Upstream {
         name: "shop/echo/80".into(),
         scheme,
-        endpoints: ArcSwap::from_pointee(EndpointSet {
-            usable: endpoints.iter().map(endpoint).collect(),
-        }),
+        endpoints: ArcSwap::from_pointee(EndpointSet::new(
+            endpoints.iter().map(endpoint).collect(),
+        )),
         missing: false,
     };
     let backend = Backend {

@@ -1,4 +1,6 @@
-//! Which endpoint gets a request: the less busy one of two that chance picks.
+//! Which endpoint gets a request: the one whose turn it is, or one that chance picks if that is less busy.
+//!
+//! Where all are equally busy this is round robin, where they are not it is least-request by the power of two choices.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,15 +18,16 @@ pub(crate) fn pick<'a>(
     let usable = &set.usable;
     match usable.as_slice() {
         [only] if dead.is_empty() => Some(only),
-        _ => pick_of_many(usable, dead, dice),
+        _ => pick_of_many(set, dead, dice),
     }
 }
 
 fn pick_of_many<'a>(
-    usable: &'a [Arc<Endpoint>],
+    set: &'a EndpointSet,
     dead: &[SocketAddr],
     dice: &Dice,
 ) -> Option<&'a Arc<Endpoint>> {
+    let usable = set.usable.as_slice();
     if !dead.is_empty() {
         let fresh = || {
             usable
@@ -34,7 +37,7 @@ fn pick_of_many<'a>(
         let count = fresh().count();
         return fresh().nth(dice.below(count));
     }
-    let first = dice.below(usable.len());
+    let first = set.turn.fetch_add(1, Relaxed) % usable.len().max(1);
     let step = 1 + dice.below(usable.len().saturating_sub(1));
     let (first, second) = (
         usable.get(first)?,
@@ -80,9 +83,7 @@ mod tests {
                 active: AtomicU32::new(*active),
             })
         };
-        EndpointSet {
-            usable: active.iter().enumerate().map(endpoint).collect(),
-        }
+        EndpointSet::new(active.iter().enumerate().map(endpoint).collect())
     }
 
     fn picks(set: &EndpointSet, dead: &[SocketAddr]) -> HashMap<u16, u32> {
@@ -97,10 +98,20 @@ mod tests {
     }
 
     #[test]
-    fn equal_endpoints_get_equal_shares() {
-        for (port, count) in picks(&set(&[0, 0, 0, 0]), &[]) {
-            assert!((2000..3000).contains(&count), "{port}: {count}");
+    fn equal_endpoints_take_turns() {
+        let (set, dice) = (set(&[2, 2, 2, 2]), Dice::new());
+        let next = || pick(&set, &[], &dice).map(|endpoint| endpoint.address.port() - 1000);
+        let first = next().unwrap();
+        for turn in 1..10 {
+            assert_eq!(next(), Some((first + turn) % 4));
         }
+    }
+
+    #[test]
+    fn the_less_busy_get_more() {
+        let picks = picks(&set(&[1, 0, 1, 1]), &[]);
+        // Its own turns, and a third of those of all others.
+        assert!((4500..5500).contains(&picks[&1001]), "{picks:?}");
     }
 
     #[test]

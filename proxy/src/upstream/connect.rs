@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::pool::Home;
 use super::secure::Connector;
 use crate::body::RequestBody;
+use crate::gather::Gathered;
 use crate::metrics::Event;
 use crate::respond::Failure;
 use crate::worker::{LocalExecutor, Worker};
@@ -80,7 +81,7 @@ pub(super) async fn http1(
 ) -> Result<http1::SendRequest<RequestBody>, Failure> {
     let stream = connect(worker, address).await?;
     match connector {
-        None => http1_over(worker, stream).await,
+        None => http1_over(worker, Gathered(stream)).await,
         Some(connector) => {
             let stream = Box::pin(encrypt(worker, stream, connector)).await?;
             Box::pin(http1_over(worker, stream)).await
