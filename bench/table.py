@@ -33,7 +33,7 @@ def table(suite, peers, base):
                 other = median(suite, mode, b)
                 ratios += "%10s" % ("%.2f" % (statistics.median(costs) / other) if other else "-")
             number = lambda column: median(suite, mode, peer, column)
-            print("%-8s %-13s %9.2f %7.2f %7.2f %s %9.0f %8.1f %8.1f %8.1f %8.0f %5d" % (
+            print("%-16s %-13s %9.2f %7.2f %7.2f %s %9.0f %8.1f %8.1f %8.1f %8.0f %5d" % (
                 mode, peer, statistics.median(costs), min(costs), max(costs), ratios, number("rps"), number("p99_us") / 1000,
                 number("idle_mb"), number("after_mb"), number("start_ms"), sum(int(r["bad"]) for r in all_rows)))
 
@@ -47,11 +47,18 @@ def target(what, value, limit, goal=None, unit="x"):
 
 
 def ratio(suite, mode, peer):
-    ours, other = median(suite, mode, "postern"), median(suite, mode, peer)
+    return quotient(median(suite, mode, "postern"), median(suite, mode, peer))
+
+
+def to_ours(mode, other):
+    return quotient(median("http", mode, "postern"), median("http", other, "postern"))
+
+
+def quotient(ours, other):
     return ours / other if ours and other else None
 
 
-table("http", ["haproxy", "nginx", "hyper", "postern", "postern-logs"], ["haproxy", "hyper"])
+table("http", ["haproxy", "nginx", "envoy", "hyper", "postern", "postern-logs"], ["haproxy", "envoy", "hyper"])
 table("tls", ["haproxy", "nginx", "postern"], ["haproxy", "nginx"])
 print("\ntargets")
 for mode, limit, goal in (("plain", 1.2, 1.0), ("key-1k", 1.1, 0.95), ("key-1m", 0.95, 0.85)):
@@ -64,6 +71,12 @@ target("plain: memory when idle", median("http", "plain", "postern", "idle_mb"),
 target("TLS, HTTP/1.1 kept alive: CPU per request, of HAProxy's", ratio("tls", "h1", "haproxy"), 1.2)
 target("TLS, HTTP/2: CPU per request, of nginx's", ratio("tls", "h2", "nginx"), 1.2)
 target("TLS, a new connection each: CPU per request, of nginx's", ratio("tls", "conn", "nginx"), 1.1)
+for mode, limit, goal in (("jwt-hs256", 0.85, 0.75), ("jwt-rs256", 0.8, 0.7), ("jwt-es256", 0.85, 0.78)):
+    target(f"{mode}: CPU per request, of HAProxy's", ratio("http", mode, "haproxy"), limit, goal)
+target("jwt-rs256-cached: CPU per request, of Envoy's", ratio("http", "jwt-rs256-cached", "envoy"), 0.4, 0.33)
+for mode in ("bearer-memory", "bearer-file"):
+    target(f"{mode}: CPU per request, of our own key-1k's", to_ours(mode, "key-1k"), 1.1)
+target("upstream-oauth: CPU per request, of our own plain's", to_ours("upstream-oauth", "plain"), 1.1)
 logs, without = median("http", "plain", "postern-logs"), median("http", "plain", "postern")
 if logs and without:
     print("the access log costs %.2f us per request (%.0f %%)" % (logs - without, (logs / without - 1) * 100))
