@@ -3,20 +3,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use self::signer::{Signer, sign};
 use super::*;
 use crate::handler::{Handler, Values};
 use crate::stage::{self, NOW, Scene};
+
+mod signer;
 
 /// A provider: what it publishes, what it says of tokens, and what it was asked.
 #[derive(Clone)]
@@ -188,40 +187,6 @@ fn refused(reason: &str, words: &str) -> String {
     format!(
         "401 {reason} Bearer realm=\"postern\", error=\"invalid_token\", error_description=\"{words}\""
     )
-}
-
-struct Signer(EcdsaKeyPair);
-
-impl Signer {
-    fn new() -> Self {
-        Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
-    }
-
-    fn jwk(&self, kid: &str) -> Value {
-        let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
-        let encode = |bytes| URL_SAFE_NO_PAD.encode(bytes);
-        json!({"kty": "EC", "crv": "P-256", "kid": kid, "x": encode(x), "y": encode(y)})
-    }
-
-    fn pem(&self) -> String {
-        let der = AsDer::<PublicKeyX509Der<'_>>::as_der(self.0.public_key()).unwrap();
-        let text = STANDARD.encode(der.as_ref());
-        format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
-    }
-
-    fn token(&self, header: &Value, claims: &Value) -> String {
-        sign(header, claims, |message| {
-            let signed = self.0.sign(&SystemRandom::new(), message).unwrap();
-            signed.as_ref().to_vec()
-        })
-    }
-}
-
-fn sign(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
-    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", encode(header), encode(claims));
-    let signature = URL_SAFE_NO_PAD.encode(sign(message.as_bytes()));
-    format!("{message}.{signature}")
 }
 
 fn with(mut claims: Value, name: &str, value: Value) -> Value {
