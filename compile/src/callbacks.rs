@@ -15,6 +15,8 @@ use crate::{ConditionStatus, ObjectRef, StatusBody};
 #[derive(Debug)]
 pub(crate) struct Callback {
     plugin: ObjectRef,
+    /// Path of the block, "openidConnect".
+    block: String,
     /// Of the plugin's resource.
     key: Arc<str>,
     uri: String,
@@ -36,9 +38,11 @@ impl Callback {
         config: &Config,
         wide: bool,
     ) -> Option<Self> {
-        let Config::OpenidConnect(config) = config else {
-            return None;
-        };
+        let mut blocks = config.blocks().into_iter();
+        let (block, config) = blocks.find_map(|(block, config)| match config {
+            Config::OpenidConnect(config) => Some((block, config)),
+            _ => None,
+        })?;
         let uri = config
             .redirect_uri
             .as_ref()
@@ -48,6 +52,7 @@ impl Callback {
         let path = path.split(['?', '#']).next()?;
         Some(Self {
             plugin: plugin.clone(),
+            block,
             key: Arc::clone(key),
             uri: uri.clone(),
             host: host_of(authority).to_ascii_lowercase(),
@@ -138,7 +143,7 @@ impl Pass<'_> {
             {
                 accepted.message.clone_from(&message);
             }
-            let field = in_spec("openidConnect.redirectUri");
+            let field = in_spec(&format!("{}.redirectUri", callback.block));
             self.findings
                 .warning(&callback.plugin, "CallbackNotRouted", field, message);
         }

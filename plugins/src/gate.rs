@@ -108,7 +108,11 @@ impl Anonymous {
         })
     }
 
-    fn take_over<B>(&self, exchange: &mut Exchange<'_, B>, reason: &'static str) -> Verdict {
+    pub(crate) fn take_over<B>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+        reason: &'static str,
+    ) -> Verdict {
         let Some(consumer) = exchange.directory.consumer(&self.key) else {
             let name = &self.name;
             return Verdict::Refuse(Refusal {
@@ -149,4 +153,19 @@ pub(crate) fn challenge(
             realm.unwrap_or_default()
         )
     })
+}
+
+/// What a failure of one method says of the credential, for those that try several: the gravest comes last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// There is none.
+    Nothing,
+    /// It is none of this method's, and may be another one's: a token of somebody else's.
+    Foreign,
+    /// It is no good.
+    Refused,
+    /// It may be good, and who would know does not answer.
+    Unsettled,
+    /// The request itself is at fault, for all methods.
+    AtFault,
 }

@@ -309,9 +309,10 @@ impl Handler {
     /// Whether it can judge a request that is only explained, without calling anybody and without changing anything that
     /// outlives the request. Explanations end before those that cannot.
     #[must_use]
-    pub const fn can_rehearse(&self) -> bool {
+    pub fn can_rehearse(&self) -> bool {
         match self {
-            Self::Jwt(_) | Self::KeyAuth(_) | Self::AnyOf(_) | Self::Acl(_) => true,
+            Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => true,
+            Self::AnyOf(handler) => handler.can_rehearse(),
             Self::OAuth2(_) | Self::OpenidConnect(_) | Self::UpstreamOauth(_) => false,
         }
     }

@@ -204,12 +204,26 @@ impl Config {
         )
     }
 
+    /// The blocks that it is made of, each with its path from the object's spec on: itself, or its methods.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<(String, Self)> {
+        let name = self.kind().name();
+        match self {
+            Self::AnyOf(config) => {
+                let methods = config.blocks().into_iter();
+                let named = |(block, config)| (format!("{name}{block}"), config);
+                methods.map(named).collect()
+            }
+            _ => vec![(name.to_owned(), self.clone())],
+        }
+    }
+
     /// The types of credentials that it looks up, by the plugins that they are for.
     #[must_use]
     pub fn credentials(&self) -> Vec<Type> {
         match self {
             Self::Jwt(_) | Self::OAuth2(_) | Self::KeyAuth(_) => vec![self.kind()],
-            Self::AnyOf(config) => config.kinds(),
+            Self::AnyOf(config) => config.credentials(),
             Self::OpenidConnect(_) | Self::Acl(_) | Self::UpstreamOauth(_) => Vec::new(),
         }
     }
@@ -231,10 +245,10 @@ impl Config {
     pub fn check_value(&self, field: &str, value: &[u8]) -> Option<String> {
         match self {
             Self::OpenidConnect(_) => openid_connect::Config::check_value(field, value),
+            Self::AnyOf(config) => config.check_value(field, value),
             Self::Jwt(_)
             | Self::OAuth2(_)
             | Self::KeyAuth(_)
-            | Self::AnyOf(_)
             | Self::Acl(_)
             | Self::UpstreamOauth(_) => None,
         }

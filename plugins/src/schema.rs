@@ -160,15 +160,46 @@ pub(crate) fn parameters(_: &mut schemars::SchemaGenerator) -> schemars::Schema 
 
 /// A method of anyOf is one.
 pub(crate) const ONE_METHOD: Rule = Rule {
-    cel: "[has(self.keyAuth), has(self.jwt)].exists_one(given, given)",
-    message: "a method of anyOf is exactly one block, keyAuth or jwt: make an item for each",
+    cel: "[has(self.keyAuth), has(self.jwt), has(self.oauth2), has(self.openidConnect)].exists_one(given, given)",
+    message: "a method of anyOf is exactly one block, keyAuth, jwt, oauth2 or openidConnect: make an item for each",
 };
 
 /// It would keep those behind it from being tried.
 pub(crate) const ANONYMOUS_LAST: Rule = Rule {
     cel: "self.map(method, (has(method.keyAuth) && has(method.keyAuth.anonymous)) \
-          || (has(method.jwt) && has(method.jwt.anonymous))).indexOf(true) in [-1, size(self) - 1]",
+          || (has(method.jwt) && has(method.jwt.anonymous)) \
+          || (has(method.oauth2) && has(method.oauth2.anonymous))).indexOf(true) in [-1, size(self) - 1]",
     message: "anonymous counts when no method has found anybody: give it to the last method only",
+};
+
+/// The same, for those who have not signed in.
+pub(crate) const PASS_LAST: Rule = Rule {
+    cel: "self.map(method, has(method.openidConnect) && !method.openidConnect.bearerOnly \
+          && method.openidConnect.unauthAction == 'pass').indexOf(true) in [-1, size(self) - 1]",
+    message: "unauthAction: pass counts when no method has found anybody: put that openidConnect at the end of the list, or \
+              choose auth or deny",
+};
+
+/// Otherwise nobody could ever sign in.
+pub(crate) const SIGN_IN_OR_ANONYMOUS: Rule = Rule {
+    cel: "!self.exists(method, has(method.openidConnect) && !method.openidConnect.bearerOnly \
+          && method.openidConnect.unauthAction == 'auth') \
+          || !self.exists(method, (has(method.keyAuth) && has(method.keyAuth.anonymous)) \
+          || (has(method.jwt) && has(method.jwt.anonymous)) \
+          || (has(method.oauth2) && has(method.oauth2.anonymous)))",
+    message: "with anonymous nobody is ever sent to sign in: set unauthAction of openidConnect to deny, or remove anonymous",
+};
+
+/// Its endpoints are on the paths of the route, and its generated key has one place.
+pub(crate) const ONE_OAUTH2: Rule = Rule {
+    cel: "size(self.filter(method, has(method.oauth2))) <= 1",
+    message: "anyOf takes oauth2 once: only one can answer at /oauth2/token; make an AuthPlugin for each",
+};
+
+/// Its callback is on the paths of the route, and its generated secret has one place.
+pub(crate) const ONE_OPENID_CONNECT: Rule = Rule {
+    cel: "size(self.filter(method, has(method.openidConnect))) <= 1",
+    message: "anyOf takes openidConnect once: only one can send browsers to sign in; make an AuthPlugin for each",
 };
 
 /// An acl that says both or nothing has no meaning.

@@ -138,10 +138,27 @@ pub(crate) fn handler(
             key: "Plugin/shop/it",
             namespaces: directory.namespaces(namespaces.iter().copied()),
             anonymous: anonymous.as_deref(),
-            values: Values::new(&[("provisionKeySecretRef".to_owned(), "prov".into())]),
+            values: Values::new(&values()),
             services: &services(),
         },
     )
+}
+
+/// What configurations refer to, on stage, by themselves and in a list.
+fn values() -> Vec<(String, Bytes)> {
+    let own = [
+        ("oauth2", "provisionKeySecretRef", "prov"),
+        (
+            "openidConnect",
+            "session.secretRef",
+            "a secret that is long enough",
+        ),
+    ];
+    let alone = own.map(|(_, field, value)| (field.to_owned(), value.into()));
+    let listed = (0..8).flat_map(|index| {
+        own.map(|(block, field, value)| (format!("[{index}].{block}.{field}"), value.into()))
+    });
+    alone.into_iter().chain(listed).collect()
 }
 
 /// What handlers share, on stage: a background runtime for all tests.
@@ -215,8 +232,8 @@ impl Scene {
         }
     }
 
-    /// Lets a plugin act, and tells what came of it.
-    pub(crate) async fn act(&mut self, handler: &Handler, directory: &Directory) -> String {
+    /// Lets a plugin act.
+    pub(crate) async fn verdict(&mut self, handler: &Handler, directory: &Directory) -> Verdict {
         let mut exchange = Exchange {
             head: &mut self.head,
             body: &mut self.body,
@@ -230,7 +247,12 @@ impl Scene {
             watch: None,
             rehearsal: false,
         };
-        match handler.request(&mut exchange).await {
+        handler.request(&mut exchange).await
+    }
+
+    /// Lets a plugin act, and tells what came of it.
+    pub(crate) async fn act(&mut self, handler: &Handler, directory: &Directory) -> String {
+        match self.verdict(handler, directory).await {
             Verdict::Continue(reason) => format!("{reason}: {}", self.who()),
             Verdict::Answer(answer) => {
                 let body = String::from_utf8_lossy(&answer.body);

@@ -508,7 +508,7 @@ impl Passage<'_> {
                 plugin: Arc::clone(&plugin.name),
                 method: Some(method),
                 reason,
-                passed: matches!(reason, "ok" | "preflight"),
+                passed: matches!(reason, "ok" | "session" | "preflight"),
             });
         }
         if let Some(before) = before

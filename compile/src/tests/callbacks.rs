@@ -68,3 +68,23 @@ fn who_signs_nobody_in_needs_no_callback() {
     let more = "bearerOnly: true, redirectUri: 'https://nowhere.test/cb'";
     assert_eq!(login(ROUTE, more).diagnostics(), [""; 0]);
 }
+
+#[test]
+fn a_method_of_a_list_has_a_callback_too() {
+    let world = World::of(&format!(
+        "{SHOP}---
+apiVersion: postern.dev/v1alpha1
+kind: AuthPlugin
+metadata: {{name: login, namespace: shop}}
+spec:
+  targetRefs: [{ROUTE}]
+  anyOf:
+  - keyAuth: {{}}
+  - openidConnect: {{clientId: shop, clientSecretRef: {{name: keys, key: alice}}, discovery: 'https://idp.test/.well-known/openid-configuration', redirectUri: 'https://shop.test/callback'}}
+"
+    ));
+    world.assert_diagnostic(&[
+        "Warning AuthPlugin shop/login CallbackNotRouted",
+        "spec.anyOf[1].openidConnect.redirectUri",
+    ]);
+}

@@ -85,3 +85,104 @@ fn what_a_plugin_is_attached_to_is_told_with_it() {
     assert_eq!(listener.plugins, ["Plugin/shop/gateway"]);
     assert_eq!(listener.plugin_places, ["Gateway shop/gateway"]);
 }
+
+const SIGN_IN: &str = "openidConnect: {clientId: a, clientSecretRef: {name: client, key: secret}, \
+                       discovery: 'https://idp.test/.well-known/openid-configuration'}";
+
+/// What the methods of a list refer to is found, generated and judged like what a plugin of its own refers to.
+#[test]
+fn what_methods_refer_to_is_sent_under_their_paths() {
+    let methods = format!(
+        "anyOf: [{{keyAuth: {{}}}}, {{oauth2: {{enableClientCredentials: true}}}}, {{{SIGN_IN}}}]"
+    );
+    let mut world = shop_with(&plugin("either", &format!("{{{TO_ROUTE}, {methods}}}")));
+    let [wanted] = world.last.wanted_secrets.as_slice() else {
+        panic!("{:?}", world.last.wanted_secrets)
+    };
+    assert_eq!(
+        (&*wanted.name, wanted.entries.as_slice()),
+        ("either", &["provisionKey", "sessionSecret"][..])
+    );
+    let uid = wanted.owner_uid.to_string();
+    assert_eq!(
+        world.condition(Kind::AuthPlugin, "either", "ResolvedRefs"),
+        "False/Pending: a provisionKey and sessionSecret is being generated into Secret shop/either"
+    );
+    let generated = |session: &str| {
+        format!(
+            "
+apiVersion: v1
+kind: Secret
+metadata: {{name: either, namespace: shop, ownerReferences: [{{apiVersion: a, kind: b, name: either, uid: '{uid}'}}]}}
+stringData: {{provisionKey: made, sessionSecret: {session}}}
+"
+        )
+    };
+    world.apply(&generated("made-of-enough-letters"));
+    assert!(world.last.wanted_secrets.is_empty());
+    let field = "spec.anyOf[2].openidConnect.clientSecretRef";
+    world.assert_diagnostic(&["Error AuthPlugin shop/either SecretNotFound", field]);
+    world.apply(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: client, namespace: shop}\nstringData: {secret: hunter2}\n",
+    );
+    let sent = world.plugin("Plugin/shop/either");
+    assert_eq!(sent.closed, "");
+    let references: Vec<_> = sent
+        .references
+        .iter()
+        .map(|one| (&*one.field, &*one.key))
+        .collect();
+    assert_eq!(
+        references,
+        [
+            (
+                "[1].oauth2.provisionKeySecretRef",
+                "Secret/shop/either/provisionKey"
+            ),
+            (
+                "[2].openidConnect.clientSecretRef",
+                "Secret/shop/client/secret"
+            ),
+            (
+                "[2].openidConnect.session.secretRef",
+                "Secret/shop/either/sessionSecret"
+            ),
+        ]
+    );
+    assert_eq!(
+        world.field(Kind::AuthPlugin, "either", "secretName"),
+        json!("either")
+    );
+    world.apply(&generated("short"));
+    let field = "spec.anyOf[2].openidConnect.session.secretRef";
+    world.assert_diagnostic(&["Error AuthPlugin shop/either InvalidValue", field]);
+    assert!(
+        world
+            .plugin("Plugin/shop/either")
+            .closed
+            .contains("at least 16 characters")
+    );
+}
+
+#[test]
+fn lists_that_cannot_work_are_closed() {
+    for (methods, message) in [
+        (
+            "{oauth2: {enableClientCredentials: true}}, {oauth2: {enableImplicitGrant: true}}"
+                .to_owned(),
+            "anyOf takes oauth2 once",
+        ),
+        (
+            format!("{{{SIGN_IN}}}, {{keyAuth: {{anonymous: {{name: guest}}}}}}"),
+            "with anonymous nobody is ever sent to sign in",
+        ),
+    ] {
+        let spec = format!("{{{TO_ROUTE}, anyOf: [{methods}]}}");
+        let world = shop_with(&plugin("either", &spec));
+        world.assert_diagnostic(&["Error AuthPlugin shop/either InvalidField", "spec.anyOf"]);
+        assert!(
+            world.plugin("Plugin/shop/either").closed.contains(message),
+            "{methods}"
+        );
+    }
+}

@@ -1,108 +1,40 @@
 //! What it does to a request.
+//!
+//! Paths that are a method's own (tokens are issued, browsers come back, sessions end) are answered by that method before any
+//! is tried. A method that cannot say, because its store or provider does not answer, does not stop those behind it: whoever
+//! proves himself by one of them may pass, as he could without the first credential. Where none does, the answer is 503,
+//! never the anonymous Consumer and never a sign-in: the caller may well be somebody.
 
-use std::borrow::Cow;
-
-use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
+use super::method::{Failure, Method, no_method, with_challenges};
 use super::{Config, METHODS};
-use crate::gate::{Anonymous, Miss, NOTHING_PRESENTED, Outcome, settle};
-use crate::handler::{BuildContext, Exchange, Refusal, RequestBody, Verdict};
-use crate::{Type, jwt, key_auth};
+use crate::gate::{Anonymous, Standing};
+use crate::handler::{BuildContext, Exchange, RequestBody, Verdict};
+use crate::openid_connect::failure::Failure as Unsigned;
+use crate::openid_connect::handler::WithoutSession;
 
 /// Ready to run.
 #[derive(Debug)]
 pub struct Handler {
     methods: Box<[Method]>,
     anonymous: Option<Anonymous>,
+    /// Several methods take bearer tokens: what is none of the one's may be another one's.
+    shares_tokens: bool,
 }
 
-/// One way to prove who calls. None of them has an anonymous Consumer.
-#[derive(Debug)]
-enum Method {
-    Jwt(Box<jwt::handler::Handler>),
-    KeyAuth(key_auth::handler::Handler),
+type Failures = SmallVec<[Failure; METHODS]>;
+
+/// Who was found: the method, and what it said.
+struct Found<'h> {
+    method: &'h Method,
+    reason: &'static str,
 }
 
-impl Method {
-    fn build(config: crate::Config, context: BuildContext<'_>) -> Result<Self, String> {
-        match config {
-            crate::Config::Jwt(config) => {
-                let config = jwt::Config {
-                    anonymous: None,
-                    ..config
-                };
-                let handler = jwt::handler::Handler::build(config, context)?;
-                Ok(Self::Jwt(Box::new(handler)))
-            }
-            crate::Config::KeyAuth(config) => {
-                let config = key_auth::Config {
-                    anonymous: None,
-                    ..config
-                };
-                key_auth::handler::Handler::build(config, context).map(Self::KeyAuth)
-            }
-            other => Err(format!(
-                "{} is no method of authentication",
-                other.kind().name()
-            )),
-        }
-    }
-
-    const fn kind(&self) -> Type {
-        match self {
-            Self::Jwt(_) => Type::Jwt,
-            Self::KeyAuth(_) => Type::KeyAuth,
-        }
-    }
-
-    const fn challenge(&self) -> &HeaderValue {
-        match self {
-            Self::Jwt(handler) => handler.challenge(),
-            Self::KeyAuth(handler) => handler.challenge(),
-        }
-    }
-
-    async fn attempt<B: RequestBody>(
-        &self,
-        exchange: &mut Exchange<'_, B>,
-    ) -> Result<&'static str, Failure> {
-        match self {
-            Self::Jwt(handler) => handler.attempt(exchange).await.map_err(Failure::Jwt),
-            Self::KeyAuth(handler) => handler.attempt(exchange).await.map_err(Failure::KeyAuth),
-        }
-    }
-
-    /// What a failure of this very method means for the request.
-    fn miss(&self, failure: Failure) -> Option<Miss> {
-        match (self, failure) {
-            (Self::Jwt(handler), Failure::Jwt(failure)) => Some(handler.miss(failure)),
-            (Self::KeyAuth(handler), Failure::KeyAuth(failure)) => Some(handler.miss(failure)),
-            _ => None,
-        }
-    }
-}
-
-/// Why a method found nobody.
-#[derive(Debug, Clone, Copy)]
-enum Failure {
-    Jwt(jwt::handler::Failure),
-    KeyAuth(key_auth::handler::Failure),
-}
-
-impl Failure {
-    /// The reason of a refusal, and the one where the anonymous Consumer takes over.
-    const fn reasons(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Self::Jwt(failure) => failure.reasons(),
-            Self::KeyAuth(failure) => (failure.reason(), failure.anonymous_reason()),
-        }
-    }
-
-    /// Whether there was a credential, and it was no good.
-    fn is_of_a_credential(self) -> bool {
-        let (_, anonymous) = self.reasons();
-        anonymous.is_some_and(|reason| reason != NOTHING_PRESENTED)
+impl Found<'_> {
+    /// Whether a bearer token has proved it.
+    fn has_token(&self) -> bool {
+        self.reason == "ok" && self.method.takes_tokens()
     }
 }
 
@@ -112,112 +44,199 @@ impl Handler {
             return Err(problem.to_string());
         }
         let anonymous = config.anonymous().cloned();
-        let methods = config.0.iter().enumerate().flat_map(|(index, method)| {
-            let configs = method.configs().into_iter();
-            configs.map(move |config| (format!("[{index}].{}", config.kind().name()), config))
-        });
+        let methods: Box<[Method]> = config
+            .blocks()
+            .into_iter()
+            .map(|(block, config)| {
+                let values = context.values.within(&block);
+                let context = BuildContext {
+                    values,
+                    ..context.clone()
+                };
+                Method::build(config, context).map_err(|error| format!("{block}: {error}"))
+            })
+            .collect::<Result<_, _>>()?;
+        let takers = methods.iter().filter(|method| method.takes_tokens());
         Ok(Self {
-            methods: methods
-                .map(|(block, config)| {
-                    let values = context.values.within(&block);
-                    let context = BuildContext {
-                        values,
-                        ..context.clone()
-                    };
-                    Method::build(config, context)
-                })
-                .collect::<Result<_, _>>()?,
+            shares_tokens: takers.count() > 1,
+            methods,
             anonymous: anonymous
                 .map(|reference| Anonymous::new(&context, reference))
                 .transpose()?,
         })
     }
 
+    /// See [`crate::handler::Handler::can_rehearse`].
+    pub(crate) fn can_rehearse(&self) -> bool {
+        let local = |method: &Method| matches!(method, Method::Jwt(_) | Method::KeyAuth(_));
+        self.methods.iter().all(local)
+    }
+
     pub(crate) async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
+        for method in &self.methods {
+            method.clear(exchange);
+        }
+        for method in &self.methods {
+            if let Some(verdict) = method.serve(exchange).await {
+                return verdict;
+            }
+        }
         if self.anonymous.is_some() && exchange.caller.is_authenticated() {
             return Verdict::Continue("already_authenticated");
         }
-        let outcome = self.attempt(exchange).await;
-        settle(self.anonymous.as_ref(), exchange, outcome)
+        let mut failures = Failures::new();
+        let verdict = match self.attempt(exchange, &mut failures).await {
+            Some(found) => {
+                let reason = self.ok(&found, &failures);
+                if found.has_token() {
+                    // What others took for theirs may be the very token that is good: it is not theirs to hide.
+                    return Verdict::Continue(reason);
+                }
+                Verdict::Continue(reason)
+            }
+            None => self.nobody(exchange, &failures).await,
+        };
+        match verdict {
+            Verdict::Continue(reason) => self.hide(exchange, &failures, reason).await,
+            other => other,
+        }
     }
 
-    async fn attempt<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Outcome {
-        // In the order of the methods; what answers are made of them is only worked out where nobody is found.
-        let mut failures: SmallVec<[Failure; METHODS]> = SmallVec::new();
+    /// Tries the methods in their order. What answers are made of failures is only worked out where nobody is found.
+    async fn attempt<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+        failures: &mut Failures,
+    ) -> Option<Found<'_>> {
         for method in &self.methods {
             let skipped = exchange.caller.challenges.len();
             let outcome = method.attempt(exchange).await;
             let reason = outcome.unwrap_or_else(|failure| failure.reasons().0);
             exchange.caller.tried.push((method.kind(), reason));
             match outcome {
-                Ok("ok") if failures.iter().any(|failure| failure.is_of_a_credential()) => {
-                    return Ok("ok_after_bad_credential");
-                }
                 Ok(reason) => {
                     if exchange.caller.challenges.len() > skipped {
                         // Whoever then asks who calls has to name all the ways.
                         exchange.caller.challenges.truncate(skipped);
-                        let all = self.methods.iter().map(Method::challenge).cloned();
-                        exchange.caller.challenges.extend(all);
+                        self.challenge_later(exchange);
                     }
-                    return Ok(reason);
+                    return Some(Found { method, reason });
                 }
                 Err(failure) => {
                     failures.push(failure);
-                    // What is wrong with the request itself is wrong for all methods.
-                    if failure.reasons().1.is_none() {
+                    if failure.standing() == Standing::AtFault {
                         break;
                     }
                 }
             }
         }
-        Err(self.miss(&failures))
+        None
     }
 
-    /// Nobody was found. The answer is that to a request at fault, else that to the first credential that was no good, else
-    /// the first method's. It challenges for every method, unless the request is at fault.
-    fn miss(&self, failures: &[Failure]) -> Miss {
-        let at_fault = failures
-            .iter()
-            .position(|failure| failure.reasons().1.is_none());
-        let telling = at_fault
-            .or_else(|| {
-                failures
-                    .iter()
-                    .position(|failure| failure.is_of_a_credential())
-            })
-            .unwrap_or(0);
-        let misses = self.methods.iter().zip(failures);
-        let mut answer = None;
-        let mut challenges = Vec::with_capacity(self.methods.len());
-        for (index, (method, failure)) in misses.enumerate() {
-            let Some(miss) = method.miss(*failure) else {
-                continue;
-            };
-            let own = miss.refusal.challenges.first();
-            challenges.push(own.unwrap_or_else(|| method.challenge()).clone());
-            if index == telling {
-                answer = Some(miss);
+    /// What is said of a success, after what was wrong before it.
+    fn ok(&self, found: &Found<'_>, failures: &Failures) -> &'static str {
+        if !matches!(found.reason, "ok" | "session") {
+            return found.reason;
+        }
+        let counts = |one: &Standing| !(found.has_token() && *one == Standing::Foreign);
+        let all = failures.iter().map(|failure| self.standing(*failure));
+        match all.filter(counts).max() {
+            Some(Standing::Unsettled | Standing::AtFault) => "ok_after_unavailable",
+            Some(Standing::Refused | Standing::Foreign) => "ok_after_bad_credential",
+            Some(Standing::Nothing) | None => found.reason,
+        }
+    }
+
+    fn standing(&self, failure: Failure) -> Standing {
+        match failure.standing() {
+            Standing::Foreign if !self.shares_tokens => Standing::Refused,
+            standing => standing,
+        }
+    }
+
+    /// Nobody was found. What has the gravest failure decides, of several such the first.
+    async fn nobody<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+        failures: &Failures,
+    ) -> Verdict {
+        let standings = failures.iter().map(|failure| self.standing(*failure));
+        let gravest = standings.clone().max().unwrap_or(Standing::Nothing);
+        let telling = standings.clone().position(|standing| standing == gravest);
+        let Some((method, failure)) = telling.and_then(|telling| {
+            let method = self.methods.get(telling)?;
+            Some((method, *failures.get(telling)?))
+        }) else {
+            return no_method();
+        };
+        if let (Some(anonymous), Some(reason)) = (&self.anonymous, failure.reasons().1) {
+            return anonymous.take_over(exchange, reason);
+        }
+        if gravest == Standing::Nothing
+            && let Some(verdict) = self.unsigned(exchange, failures).await
+        {
+            return verdict;
+        }
+        let answer = method.answer(exchange, failure).unwrap_or_else(no_method);
+        match gravest {
+            // Another credential would be as little use.
+            Standing::AtFault | Standing::Unsettled => answer,
+            Standing::Nothing | Standing::Foreign | Standing::Refused => {
+                let methods = self.methods.iter().enumerate();
+                let challenges = methods.map(|(index, method)| {
+                    let failure = failures.get(index).copied();
+                    method.challenge_to(failure)
+                });
+                with_challenges(answer, challenges.collect())
             }
         }
-        match answer {
-            Some(mut miss) => {
-                if at_fault.is_none() {
-                    miss.refusal.challenges = challenges;
-                }
-                miss
+    }
+
+    /// What becomes of a request without any credential where people may sign in; None: it is refused.
+    async fn unsigned<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+        failures: &Failures,
+    ) -> Option<Verdict> {
+        let pairs = self.methods.iter().zip(failures);
+        let (handler, start) = pairs.into_iter().find_map(|pair| match pair {
+            (
+                Method::OpenidConnect(handler),
+                Failure::OpenidConnect(Unsigned::NoSession(start)),
+            ) => Some((handler, *start)),
+            _ => None,
+        })?;
+        match handler.without_session(exchange) {
+            WithoutSession::Passes => {
+                self.challenge_later(exchange);
+                Some(Verdict::Continue("unauthenticated"))
             }
-            // There is a method, so that one of them has failed. Were it otherwise, nobody would pass.
-            None => Miss {
-                refusal: Refusal {
-                    status: StatusCode::UNAUTHORIZED,
-                    message: Cow::Borrowed("Unauthorized"),
-                    members: Vec::new(),
-                    challenges,
-                    reason: "no_method",
-                },
-                anonymous: None,
-            },
+            WithoutSession::SignsIn => Some(Box::pin(handler.sign_in(exchange, start)).await),
+            WithoutSession::Refused => None,
         }
+    }
+
+    /// Names all the ways to whoever then asks who calls.
+    fn challenge_later<B>(&self, exchange: &mut Exchange<'_, B>) {
+        let all = self.methods.iter().map(Method::challenge).cloned();
+        exchange.caller.challenges.extend(all);
+    }
+
+    /// Removes an access token that was no good and is not to be passed on, from a request that goes on.
+    async fn hide<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+        failures: &Failures,
+        reason: &'static str,
+    ) -> Verdict {
+        for (method, failure) in self.methods.iter().zip(failures) {
+            if let Method::OAuth2(handler) = method
+                && failure.standing() != Standing::Nothing
+                && let Err(failure) = Box::pin(handler.hide_refused(exchange)).await
+            {
+                return Verdict::Refuse(handler.miss(failure).refusal);
+            }
+        }
+        Verdict::Continue(reason)
     }
 }

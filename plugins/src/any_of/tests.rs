@@ -1,5 +1,7 @@
 //! Configuration and request in, verdict and what was tried out.
 
+mod tokens;
+
 use crate::directory::Directory;
 use crate::handler::Handler;
 use crate::stage::{self, Scene};

@@ -11,7 +11,7 @@ use super::token::{Malformed, Parts, Token, Value};
 use super::{Claim, Config, verified};
 use crate::directory::{Directory, JwtCredential, JwtLookup, Namespaces, Proven};
 use crate::fields::Unreadable;
-use crate::gate::{Gate, Miss, NOTHING_PRESENTED, challenge};
+use crate::gate::{Gate, Miss, NOTHING_PRESENTED, Standing, challenge};
 use crate::handler::{BuildContext, Exchange, Refusal, RequestBody, Verdict};
 use crate::jwks::{KeySet, RemoteKeys};
 
@@ -161,6 +161,19 @@ impl Failure {
             } => ("too_long_lived", Some("anonymous_too_long_lived")),
             Self::Claims { .. } => ("bad_claims", Some("anonymous_bad_claims")),
             Self::TooManyFields => ("too_many_fields", None),
+        }
+    }
+
+    /// What it says of the credential.
+    pub(crate) const fn standing(self) -> Standing {
+        match self {
+            Self::NoToken => Standing::Nothing,
+            Self::Malformed(_) | Self::NoKeyClaim | Self::BadKeyClaim | Self::Unknown => {
+                Standing::Foreign
+            }
+            Self::NoKeySet => Standing::Unsettled,
+            Self::TooManyFields => Standing::AtFault,
+            _ => Standing::Refused,
         }
     }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::Config;
 use crate::directory::{KeyLookup, Namespaces, digest_of};
 use crate::fields::{self, Field, Format, NotRewritten, Unreadable};
-use crate::gate::{self, Gate, Miss, NOTHING_PRESENTED};
+use crate::gate::{self, Gate, Miss, NOTHING_PRESENTED, Standing};
 use crate::handler::{BodyError, BuildContext, Exchange, Refusal, RequestBody, Verdict};
 
 /// Ready to run.
@@ -138,6 +138,21 @@ impl Failure {
             Self::NoConsumer => Some("anonymous_no_consumer"),
             Self::TooManyFields | Self::BodyTooLong | Self::BodyIncomplete | Self::NotRewritten => {
                 None
+            }
+        }
+    }
+
+    /// What it says of the credential.
+    pub(crate) const fn standing(self) -> Standing {
+        match self {
+            Self::NoKey => Standing::Nothing,
+            Self::Repeated
+            | Self::Unknown
+            | Self::OutOfTime
+            | Self::Ambiguous
+            | Self::NoConsumer => Standing::Refused,
+            Self::TooManyFields | Self::BodyTooLong | Self::BodyIncomplete | Self::NotRewritten => {
+                Standing::AtFault
             }
         }
     }

@@ -13,8 +13,10 @@ use super::secrets::{access_key, is_well_formed};
 use super::{Config, cache};
 use crate::directory::{Lookup, Namespaces, digest_of};
 use crate::fields::{self, Field, Format, NotRewritten, Unreadable};
-use crate::gate::{Gate, Miss, challenge};
-use crate::handler::{Answer, BodyError, BuildContext, Exchange, Refusal, RequestBody, Verdict};
+use crate::gate::{Gate, Miss, NOTHING_PRESENTED, Standing, challenge};
+use crate::handler::{
+    Answer, BodyError, BuildContext, Exchange, Refusal, RequestBody, ResponseEdits, Verdict,
+};
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Name of the parameter that may hold the access token.
@@ -62,9 +64,18 @@ enum Place {
     Body,
 }
 
+/// When an access token that is to be hidden is removed from the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hiding {
+    /// As soon as it is found.
+    Found,
+    /// Once it is good: else it may be another method's.
+    Accepted,
+}
+
 /// Why nobody is authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
+pub(crate) enum Failure {
     NoToken,
     Unknown,
     Expired,
@@ -117,9 +128,9 @@ const GLOBAL: &str =
 
 impl Failure {
     /// The reason of a refusal, and the one where the anonymous Consumer takes over; none where it does not.
-    const fn reasons(self) -> (&'static str, Option<&'static str>) {
+    pub(crate) const fn reasons(self) -> (&'static str, Option<&'static str>) {
         match self {
-            Self::NoToken => ("no_token", Some("anonymous")),
+            Self::NoToken => ("no_token", Some(NOTHING_PRESENTED)),
             Self::Unknown => ("unknown_token", Some("anonymous_unknown_token")),
             Self::Expired => ("expired", Some("anonymous_expired")),
             Self::OtherPlugin => ("other_plugin", Some("anonymous_other_plugin")),
@@ -130,6 +141,29 @@ impl Failure {
             Self::BodyIncomplete => ("body_incomplete", None),
             Self::NotRewritten => ("not_rewritten", None),
             Self::Unavailable => ("store_unavailable", None),
+        }
+    }
+
+    /// What it says of the credential.
+    pub(crate) const fn standing(self) -> Standing {
+        match self {
+            Self::NoToken => Standing::Nothing,
+            Self::Unknown => Standing::Foreign,
+            Self::Expired | Self::OtherPlugin | Self::Global | Self::NoApplication => {
+                Standing::Refused
+            }
+            Self::Unavailable => Standing::Unsettled,
+            Self::TooManyFields | Self::BodyTooLong | Self::BodyIncomplete | Self::NotRewritten => {
+                Standing::AtFault
+            }
+        }
+    }
+
+    /// Says when to come again, where that helps.
+    pub(crate) fn say_when(self, edits: &mut ResponseEdits) {
+        if self == Self::Unavailable {
+            let retry = HeaderValue::from(Unavailable::RETRY_AFTER);
+            edits.append.push((RETRY_AFTER, retry));
         }
     }
 
@@ -195,27 +229,67 @@ impl Handler {
     }
 
     pub(crate) async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
-        if let Some((prefix, endpoint)) = endpoint(exchange.head.uri.path()) {
-            let is_ours = match endpoint {
-                Endpoint::Metadata => exchange.head.method == Method::GET,
-                _ => true,
-            };
-            if is_ours {
-                let issuer = self.issuer(&exchange.head.headers, prefix);
-                return Verdict::Answer(Box::new(self.serve(exchange, endpoint, &issuer).await));
-            }
+        if let Some(verdict) = self.serve(exchange).await {
+            return verdict;
         }
         let outcome = match self.gate.passes(exchange) {
             Some(reason) => Ok(reason),
-            None => match self.authenticate(exchange).await {
+            None => match self.authenticate(exchange, Hiding::Found).await {
                 Ok(()) => Ok("ok"),
-                Err(failure) => Err(self.miss(exchange, failure)),
+                Err(failure) => {
+                    failure.say_when(exchange.response);
+                    Err(self.miss(failure))
+                }
             },
         };
         self.gate.settle(exchange, outcome)
     }
 
-    async fn serve<B: RequestBody>(
+    /// Answers on the paths that are the plugin's own.
+    pub(crate) async fn serve<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Option<Verdict> {
+        let (prefix, endpoint) = endpoint(exchange.head.uri.path())?;
+        if endpoint == Endpoint::Metadata && exchange.head.method != Method::GET {
+            return None;
+        }
+        let issuer = self.issuer(&exchange.head.headers, prefix);
+        let answer = self.answer_at(exchange, endpoint, &issuer).await;
+        Some(Verdict::Answer(Box::new(answer)))
+    }
+
+    /// Looks for somebody, without the anonymous Consumer. A token that is no good stays where it is: see
+    /// [`Self::hide_refused`].
+    pub(crate) async fn attempt<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Result<&'static str, Failure> {
+        self.authenticate(exchange, Hiding::Accepted)
+            .await
+            .map(|()| "ok")
+    }
+
+    /// Removes an access token that was no good from a request that goes on all the same, if tokens are hidden.
+    pub(crate) async fn hide_refused<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Result<(), Failure> {
+        if !self.config.hide_credentials {
+            return Ok(());
+        }
+        match self.search(exchange).await? {
+            Some((place, _)) => self.hide(exchange, place).await,
+            None => Ok(()),
+        }
+    }
+
+    /// How to authenticate.
+    pub(crate) const fn challenge(&self) -> &HeaderValue {
+        self.gate.challenge()
+    }
+
+    async fn answer_at<B: RequestBody>(
         &self,
         exchange: &mut Exchange<'_, B>,
         endpoint: Endpoint,
@@ -243,9 +317,11 @@ impl Handler {
     async fn authenticate<B: RequestBody>(
         &self,
         exchange: &mut Exchange<'_, B>,
+        hiding: Hiding,
     ) -> Result<(), Failure> {
         let (place, key) = self.search(exchange).await?.ok_or(Failure::NoToken)?;
-        if self.config.hide_credentials {
+        let hides = self.config.hide_credentials;
+        if hides && hiding == Hiding::Found {
             self.hide(exchange, place).await?;
         }
         // Nothing else could be in the store.
@@ -280,6 +356,9 @@ impl Handler {
         let (consumer, credential) = proven
             .filter(|(consumer, _)| *consumer.id() == *token.consumer)
             .ok_or(Failure::NoApplication)?;
+        if hides && hiding == Hiding::Accepted {
+            self.hide(exchange, place).await?;
+        }
         exchange.caller.consumer = Some(consumer);
         exchange.caller.credential = Some(credential);
         exchange.caller.anonymous = false;
@@ -348,13 +427,9 @@ impl Handler {
     }
 
     /// What is answered, unless the anonymous Consumer takes over.
-    fn miss<B>(&self, exchange: &mut Exchange<'_, B>, failure: Failure) -> Miss {
+    pub(crate) fn miss(&self, failure: Failure) -> Miss {
         let (reason, anonymous) = failure.reasons();
         let (status, error, description) = failure.answer();
-        if failure == Failure::Unavailable {
-            let retry = HeaderValue::from(Unavailable::RETRY_AFTER);
-            exchange.response.append.push((RETRY_AFTER, retry));
-        }
         let challenge = match failure {
             Failure::NoToken => self.gate.challenge(),
             Failure::Global => &self.global_token,

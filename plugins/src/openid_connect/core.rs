@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use store::Store;
 
 use super::client::OAuthClient;
+use super::failure::Failure;
 use super::provider::Idp;
 use super::renew::Renewed;
 use super::seal::Sealing;
@@ -92,11 +93,14 @@ impl Core {
     }
 
     /// Lets the caller count as the Consumer of that name.
+    ///
+    /// # Errors
+    /// There is none.
     pub(super) fn count_as<B>(
         &self,
         exchange: &mut Exchange<'_, B>,
         name: Option<&str>,
-    ) -> Result<(), Verdict> {
+    ) -> Result<(), Failure> {
         let Some(name) = name else {
             return Ok(());
         };
@@ -104,7 +108,7 @@ impl Core {
         let fits = !name.is_empty() && !name.contains('/');
         let found = exchange.directory.consumer(&key).filter(|_| fits);
         let Some(consumer) = found else {
-            return Err(forbidden("You are not known here", "no_consumer"));
+            return Err(Failure::NotKnown("no_consumer"));
         };
         exchange.caller.consumer = Some(consumer);
         exchange.caller.credential = None;

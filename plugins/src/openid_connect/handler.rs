@@ -2,35 +2,37 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
-use super::bearer::Bearer;
+use super::bearer::{Bearer, Rejected, malformed, unauthorized};
 use super::cookies::Channel;
 use super::core::{Core, forbidden};
+use super::failure::Failure;
 use super::login::{Start, wants_page};
 use super::session::{Held, Session, Sessions, WriteError};
 use super::tokens::Denied;
 use super::upstream::{Known, clear, tell};
 use super::{Config, UnauthAction, answers};
 use crate::gate::challenge;
-use crate::handler::{BuildContext, Exchange, Refusal, RequestBody, Verdict};
+use crate::handler::{BuildContext, Exchange, RequestBody, Verdict};
 
 /// Ready to run.
 #[derive(Debug)]
 pub struct Handler {
     core: Arc<Core>,
     bearer: Option<Bearer>,
-    challenge: http::HeaderValue,
+    challenge: HeaderValue,
 }
 
-/// What becomes of a session that a request brought.
-enum Use {
-    /// The request goes on with it.
-    Good(Box<Held>),
-    /// The user has to sign in.
-    Login(Start),
-    /// There is an answer already.
-    Answer(Verdict),
+/// What becomes of a request without a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WithoutSession {
+    /// The upstream sees that nobody has signed in.
+    Passes,
+    /// The browser is sent to the provider.
+    SignsIn,
+    /// 401.
+    Refused,
 }
 
 impl Handler {
@@ -49,72 +51,182 @@ impl Handler {
 
     pub(crate) async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
         clear(&mut exchange.head.headers);
-        if let Some(bearer) = &self.bearer
-            && let Some(verdict) = bearer.request(exchange).await
-        {
-            return verdict;
-        }
-        let core = &self.core;
-        let Some(sessions) = &core.sessions else {
-            return self.refuse("no_token");
+        let found = match self.by_token(exchange).await {
+            Some(found) => found,
+            None => {
+                if let Some(verdict) = self.serve(exchange).await {
+                    return verdict;
+                }
+                self.by_session(exchange).await
+            }
         };
-        let path = exchange.head.uri.path();
-        if core.is_callback(path) {
-            return core.come_back(sessions, exchange).await;
-        }
-        if path == core.config.logout_path {
-            return core.log_out(sessions, exchange).await;
-        }
-        if core.config.backchannel_logout_path.as_deref() == Some(path) {
-            return core.log_out_by_provider(sessions, exchange).await;
-        }
-        let channel = Channel::of(exchange.https);
-        let found = sessions
-            .find(&exchange.head.headers, channel, exchange.now)
-            .await;
-        let Ok(held) = found else {
-            return store_away(exchange);
-        };
-        let used = match held {
-            None => Use::Login(Start::anew("login")),
-            Some(held) => self.examine(sessions, held, exchange).await,
-        };
-        match used {
-            Use::Answer(verdict) => verdict,
-            Use::Good(held) => self.pass(exchange, &held.session),
-            Use::Login(start) => self.unauthenticated(sessions, exchange, start).await,
+        match found {
+            Ok(reason) => Verdict::Continue(reason),
+            Err(Failure::NoSession(start)) => match self.without_session(exchange) {
+                WithoutSession::Passes => Verdict::Continue("unauthenticated"),
+                WithoutSession::SignsIn => self.sign_in(exchange, start).await,
+                WithoutSession::Refused => self.answer(exchange, Failure::NoSession(start)),
+            },
+            Err(failure) => self.answer(exchange, failure),
         }
     }
 
-    /// Whether a session is good for this request, and what has to be done for that.
+    /// Answers on the paths that are the plugin's own: where browsers come back to, and where sessions end.
+    pub(crate) async fn serve<B: RequestBody>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Option<Verdict> {
+        let core = &self.core;
+        let sessions = core.sessions.as_ref()?;
+        let path = exchange.head.uri.path();
+        if core.is_callback(path) {
+            return Some(core.come_back(sessions, exchange).await);
+        }
+        if path == core.config.logout_path {
+            return Some(core.log_out(sessions, exchange).await);
+        }
+        if core.config.backchannel_logout_path.as_deref() == Some(path) {
+            return Some(core.log_out_by_provider(sessions, exchange).await);
+        }
+        None
+    }
+
+    /// Looks for somebody: by an access token, else by a session.
+    pub(crate) async fn attempt<B>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Result<&'static str, Failure> {
+        match self.by_token(exchange).await {
+            Some(found) => found,
+            None => self.by_session(exchange).await,
+        }
+    }
+
+    async fn by_token<B>(
+        &self,
+        exchange: &mut Exchange<'_, B>,
+    ) -> Option<Result<&'static str, Failure>> {
+        let found = self.bearer.as_ref()?.attempt(exchange).await?;
+        Some(found.map(|()| "ok"))
+    }
+
+    async fn by_session<B>(&self, exchange: &mut Exchange<'_, B>) -> Result<&'static str, Failure> {
+        let Some(sessions) = &self.core.sessions else {
+            return Err(Failure::NoToken);
+        };
+        let channel = Channel::of(exchange.https);
+        let headers = &exchange.head.headers;
+        let found = sessions.find(headers, channel, exchange.now).await;
+        let held = found.map_err(|_| Failure::StoreAway)?;
+        let held = held.ok_or(Failure::NoSession(Start::anew("login")))?;
+        let held = self.examine(sessions, held, exchange).await?;
+        self.pass(exchange, &held.session)?;
+        Ok("session")
+    }
+
+    /// What becomes of a request without a session.
+    pub(crate) fn without_session<B>(&self, exchange: &Exchange<'_, B>) -> WithoutSession {
+        match self.core.config.unauth_action {
+            UnauthAction::Pass => WithoutSession::Passes,
+            UnauthAction::Auth if wants_page(exchange.head) => WithoutSession::SignsIn,
+            UnauthAction::Auth | UnauthAction::Deny => WithoutSession::Refused,
+        }
+    }
+
+    /// Sends the browser to the provider.
+    pub(crate) async fn sign_in<B>(&self, exchange: &mut Exchange<'_, B>, start: Start) -> Verdict {
+        match &self.core.sessions {
+            Some(sessions) => self.core.start_login(sessions, exchange, start).await,
+            None => self.answer(exchange, Failure::NoToken),
+        }
+    }
+
+    /// What is answered where nobody is found.
+    pub(crate) fn answer<B>(&self, exchange: &Exchange<'_, B>, failure: Failure) -> Verdict {
+        match failure {
+            Failure::NoToken | Failure::NoSession(_) => {
+                unauthorized(failure.reason(), Some(self.challenge.clone()))
+            }
+            Failure::Malformed => malformed(),
+            Failure::Token(rejected) => match &self.bearer {
+                Some(bearer) => bearer.reject(rejected),
+                None => unauthorized(failure.reason(), Some(self.challenge.clone())),
+            },
+            Failure::MissingScope => {
+                let scopes = self.core.config.required_scopes.join(", ");
+                let body = serde_json::json!({
+                    "error": format!("required scopes {scopes} not present"),
+                });
+                answers::json(StatusCode::FORBIDDEN, &body, failure.reason())
+            }
+            Failure::NotKnown(reason) => forbidden("You are not known here", reason),
+            Failure::StoreAway => {
+                let page = wants_page(exchange.head);
+                answers::unavailable(page, exchange.request_id, failure.reason())
+            }
+            Failure::ProviderAway(why) => self.core.away(exchange, why),
+        }
+    }
+
+    /// What is answered where other methods have found nobody either. A provider that gives no verdict says nothing of the
+    /// token: it may be good.
+    pub(crate) fn answer_in_list<B>(
+        &self,
+        exchange: &Exchange<'_, B>,
+        failure: Failure,
+    ) -> Verdict {
+        match failure {
+            Failure::Token(Rejected::Unanswered(reason)) => {
+                answers::unavailable(false, exchange.request_id, reason)
+            }
+            failure => self.answer(exchange, failure),
+        }
+    }
+
+    /// Whether it takes access tokens.
+    pub(crate) const fn takes_tokens(&self) -> bool {
+        self.bearer.is_some()
+    }
+
+    /// How to authenticate.
+    pub(crate) const fn challenge(&self) -> &HeaderValue {
+        &self.challenge
+    }
+
+    /// How to authenticate, and what was wrong.
+    pub(crate) fn challenge_to(&self, failure: Failure) -> HeaderValue {
+        let own = match (failure, &self.bearer) {
+            (Failure::Token(rejected), Some(bearer)) => bearer.challenge(rejected),
+            _ => None,
+        };
+        own.unwrap_or_else(|| self.challenge.clone())
+    }
+
+    /// Whether a session is good for this request, and does what has to be done for that.
     async fn examine<B>(
         &self,
         sessions: &Sessions,
         mut held: Held,
         exchange: &mut Exchange<'_, B>,
-    ) -> Use {
+    ) -> Result<Held, Failure> {
+        const AWAY: Failure = Failure::StoreAway;
+        let login = |reason| Err(Failure::NoSession(Start::anew(reason)));
         let (core, now) = (&self.core, exchange.now);
         let config = &core.config;
         let channel = Channel::of(exchange.https);
-        if config.backchannel_logout_path.is_some() {
-            match sessions.is_ended(&held.session).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    let headers = &exchange.head.headers;
-                    let ended = sessions.end(Some(&held), exchange.response, headers, channel);
-                    if ended.await.is_err() {
-                        return Use::Answer(store_away(exchange));
-                    }
-                    return Use::Login(Start::anew("login"));
-                }
-                Err(_) => return Use::Answer(store_away(exchange)),
-            }
+        if config.backchannel_logout_path.is_some()
+            && sessions.is_ended(&held.session).await.map_err(|_| AWAY)?
+        {
+            let headers = &exchange.head.headers;
+            let ended = sessions.end(Some(&held), exchange.response, headers, channel);
+            ended.await.map_err(|_| AWAY)?;
+            return login("login");
         }
         let mut changed = sessions.is_stale(&held.session, now);
         let page = wants_page(exchange.head);
         if config.force_reauthorize && page {
             if !held.session.fresh {
-                return Use::Login(Start::anew("force_reauthorize"));
+                return login("force_reauthorize");
             }
             held.session.fresh = false;
             changed = true;
@@ -127,17 +239,15 @@ impl Handler {
         if due && config.renew_access_token_on_expiry {
             if session.refresh_token.is_none() {
                 if expired(session) {
-                    return Use::Login(Start::anew("login_expired"));
+                    return login("login_expired");
                 }
             } else {
                 match core.renew(sessions, session, now).await {
                     Ok(()) => changed = true,
                     // It is still good for a moment.
                     Err(_) if !expired(session) => {}
-                    Err(Denied::Away(why)) => return Use::Answer(core.away(exchange, why)),
-                    Err(Denied::Refused | Denied::Client) => {
-                        return Use::Login(Start::anew("login_expired"));
-                    }
+                    Err(Denied::Away(why)) => return Err(Failure::ProviderAway(why)),
+                    Err(Denied::Refused | Denied::Client) => return login("login_expired"),
                 }
             }
         }
@@ -145,41 +255,34 @@ impl Handler {
             && page
             && now.saturating_sub(held.session.confirmed) > i64::from(interval)
         {
-            return Use::Login(Start {
+            return Err(Failure::NoSession(Start {
                 silent: true,
                 ..Start::anew("refresh_session")
-            });
+            }));
         }
         if changed {
             let headers = &exchange.head.headers;
             let written = sessions.write(&mut held, exchange.response, headers, channel, now);
             match written.await {
                 Ok(_) => {}
-                Err(WriteError::Unavailable) => return Use::Answer(store_away(exchange)),
-                Err(WriteError::Internal) => return Use::Login(Start::anew("login")),
+                Err(WriteError::Unavailable) => return Err(AWAY),
+                Err(WriteError::Internal) => return login("login"),
             }
         }
-        Use::Good(Box::new(held))
+        Ok(held)
     }
 
     /// Lets a signed-in user through.
-    fn pass<B>(&self, exchange: &mut Exchange<'_, B>, session: &Session) -> Verdict {
+    fn pass<B>(&self, exchange: &mut Exchange<'_, B>, session: &Session) -> Result<(), Failure> {
         let config = &self.core.config;
         let has = |wanted: &String| session.scope.split(' ').any(|scope| scope == wanted);
         if !config.required_scopes.iter().all(has) {
-            let error = format!(
-                "required scopes {} not present",
-                config.required_scopes.join(", ")
-            );
-            let body = serde_json::json!({ "error": error });
-            return answers::json(StatusCode::FORBIDDEN, &body, "missing_scope");
+            return Err(Failure::MissingScope);
         }
         if config.consumer_claim.is_some() && session.consumer.is_none() {
-            return forbidden("You are not known here", "no_consumer_claim");
+            return Err(Failure::NotKnown("no_consumer_claim"));
         }
-        if let Err(verdict) = self.core.count_as(exchange, session.consumer.as_deref()) {
-            return verdict;
-        }
+        self.core.count_as(exchange, session.consumer.as_deref())?;
         let current = session.access_token_ends > exchange.now;
         let known = Known {
             access_token: session.access_token.as_deref().filter(|_| current),
@@ -188,35 +291,6 @@ impl Handler {
             user: session.user.as_ref(),
         };
         tell(config, &mut exchange.head.headers, &known);
-        Verdict::Continue("session")
+        Ok(())
     }
-
-    async fn unauthenticated<B>(
-        &self,
-        sessions: &Sessions,
-        exchange: &mut Exchange<'_, B>,
-        start: Start,
-    ) -> Verdict {
-        match self.core.config.unauth_action {
-            UnauthAction::Pass => Verdict::Continue("unauthenticated"),
-            UnauthAction::Deny => self.refuse("no_session"),
-            UnauthAction::Auth if !wants_page(exchange.head) => self.refuse("no_session"),
-            UnauthAction::Auth => self.core.start_login(sessions, exchange, start).await,
-        }
-    }
-
-    fn refuse(&self, reason: &'static str) -> Verdict {
-        Verdict::Refuse(Refusal {
-            status: StatusCode::UNAUTHORIZED,
-            message: std::borrow::Cow::Borrowed("Unauthorized"),
-            members: Vec::new(),
-            challenges: vec![self.challenge.clone()],
-            reason,
-        })
-    }
-}
-
-fn store_away<B>(exchange: &Exchange<'_, B>) -> Verdict {
-    let page = wants_page(exchange.head);
-    answers::unavailable(page, exchange.request_id, "store_unavailable")
 }

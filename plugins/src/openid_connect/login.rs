@@ -74,8 +74,8 @@ impl Attempt {
 }
 
 /// How a login begins.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Start {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
     pub(super) silent: bool,
     pub(super) tries: u8,
     pub(super) reason: &'static str,

@@ -19,6 +19,8 @@ mod cookies;
 #[cfg(feature = "handlers")]
 mod core;
 #[cfg(feature = "handlers")]
+pub(crate) mod failure;
+#[cfg(feature = "handlers")]
 pub mod handler;
 #[cfg(all(feature = "handlers", any(test, feature = "invariants")))]
 pub mod invariants;
@@ -39,7 +41,7 @@ mod token;
 #[cfg(feature = "handlers")]
 mod tokens;
 #[cfg(feature = "handlers")]
-mod upstream;
+pub(crate) mod upstream;
 
 pub use config::{
     AudienceValidator, AuthMethod, ClaimValidator, Config, IssuerValidator, ProxyOpts,

@@ -23,7 +23,7 @@ pub(super) struct Known<'a> {
 }
 
 /// Removes what a client sent in these names, in every spelling that an upstream could take for them.
-pub(super) fn clear(headers: &mut HeaderMap) {
+pub(crate) fn clear(headers: &mut HeaderMap) {
     while let Some(name) = headers.keys().find(|name| is_ours(name.as_str())).cloned() {
         headers.remove(name);
     }

@@ -20,6 +20,12 @@ fn plain(kind: &str, reason: &str) -> &'static str {
         "ok" if kind == "acl" => "the Consumer's groups may pass",
         "ok" => "the credential is good",
         "ok_after_bad_credential" => "a credential is good, an earlier one was not",
+        "ok_after_unavailable" => {
+            "a credential is good; an earlier one could not be judged, because its store or provider does not answer"
+        }
+        "session" => "there is a session of somebody who has signed in",
+        "unauthenticated" => "nobody has signed in, and nobody has to (unauthAction: pass)",
+        "no_session" => "there is no session of somebody who has signed in, or it is over",
         "anonymous" => "there is no credential, so the anonymous Consumer stands in",
         "anonymous_missing" => "the anonymous Consumer does not exist",
         "already_authenticated" => {

@@ -9,6 +9,7 @@
 
 mod absence;
 mod admin;
+mod any_of;
 mod auth0;
 mod client_certs;
 mod drain;

@@ -12,31 +12,31 @@ use harness::{Answer, Reply, Rig, Upstream};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-const HOST: &str = "o.test";
+pub(crate) const HOST: &str = "o.test";
 const SECRET: &str = "canary-client-secret";
 
 /// A provider that does as it is told.
-struct Idp {
+pub(crate) struct Idp {
     server: Upstream,
-    script: Arc<Mutex<Script>>,
+    pub(crate) script: Arc<Mutex<Script>>,
 }
 
-struct Script {
+pub(crate) struct Script {
     pair: EcdsaKeyPair,
-    base: String,
+    pub(crate) base: String,
     /// Members of every ID token.
-    claims: Value,
+    pub(crate) claims: Value,
     user: Value,
     /// Members of the metadata.
     metadata: Value,
     expires_in: u64,
     redeemed: usize,
     renewed: Vec<String>,
-    away: bool,
+    pub(crate) away: bool,
 }
 
 impl Script {
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
         let header = encode(&json!({"alg": "ES256", "kid": "k"}));
         let message = format!("{header}.{}", encode(claims));
@@ -98,7 +98,7 @@ impl Script {
     }
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.unwrap().as_secs()
 }
@@ -110,7 +110,7 @@ fn merge(into: &mut Value, from: &Value) {
 }
 
 impl Idp {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let script = Arc::new(Mutex::new(Script {
             pair: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
             base: String::new(),
@@ -132,16 +132,35 @@ impl Idp {
         Self { server, script }
     }
 
-    /// A route "r" for the host whose callers have to sign in.
-    fn objects(&self, more: &Value) -> Vec<Value> {
+    /// A plugin's block, with the client's secret in the Secret [`Idp::secret`].
+    pub(crate) fn block(&self, more: &Value) -> Value {
         let mut config = json!({
             "clientId": "shop",
             "clientSecretRef": {"name": "client", "key": "secret"},
             "discovery": format!("{}/.well-known/openid-configuration", self.script.lock().base),
         });
         merge(&mut config, more);
+        config
+    }
+
+    pub(crate) fn secret() -> Value {
+        secret("client", &[("secret", SECRET)])
+    }
+
+    /// An access token of the provider.
+    pub(crate) fn access_token(&self, more: &Value) -> String {
+        let script = self.script.lock();
+        let mut claims =
+            json!({"iss": script.base, "sub": "user-1", "exp": now() + 300, "iat": now()});
+        merge(&mut claims, more);
+        script.sign(&claims)
+    }
+
+    /// A route "r" for the host whose callers have to sign in.
+    fn objects(&self, more: &Value) -> Vec<Value> {
+        let config = self.block(more);
         vec![
-            secret("client", &[("secret", SECRET)]),
+            Self::secret(),
             route("r", HOST, "echo"),
             plugin("sign-in", &[to_route("r")], "openidConnect", &config),
         ]
@@ -150,14 +169,19 @@ impl Idp {
 
 /// What a browser keeps.
 #[derive(Clone, Default)]
-struct Browser(BTreeMap<String, String>);
+pub(crate) struct Browser(BTreeMap<String, String>);
 
 impl Browser {
-    async fn open(&mut self, rig: &Rig, target: &str) -> Answer {
+    pub(crate) async fn open(&mut self, rig: &Rig, target: &str) -> Answer {
         self.open_with(rig, target, &[]).await
     }
 
-    async fn open_with(&mut self, rig: &Rig, target: &str, more: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn open_with(
+        &mut self,
+        rig: &Rig,
+        target: &str,
+        more: &[(&str, &str)],
+    ) -> Answer {
         let cookies: Vec<_> = self
             .0
             .iter()
@@ -183,7 +207,7 @@ impl Browser {
     }
 
     /// Signs in for a page, and returns what the callback answered.
-    async fn sign_in(&mut self, rig: &Rig, target: &str) -> Answer {
+    pub(crate) async fn sign_in(&mut self, rig: &Rig, target: &str) -> Answer {
         let away = self.open(rig, target).await;
         self.open(rig, &back(&away)).await
     }

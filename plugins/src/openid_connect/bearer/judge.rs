@@ -29,7 +29,7 @@ struct Audience {
 
 /// What somebody who is known lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(crate) enum Missing {
     Scopes,
     Audience,
     OtherAudience,
@@ -38,7 +38,7 @@ pub(super) enum Missing {
 }
 
 impl Missing {
-    pub(super) const fn reason(self) -> &'static str {
+    pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::Scopes => "no_scope",
             Self::Audience => "no_audience",

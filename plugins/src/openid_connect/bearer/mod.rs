@@ -22,13 +22,14 @@ use serde_json::{Map, Value};
 
 use super::answers;
 use super::core::Core;
+use super::failure::Failure;
 use super::token::{Token, verify_with_keys};
 use super::upstream::{Known, X_USERINFO, tell};
-use crate::gate::challenge;
-use crate::handler::{BuildContext, Exchange, Refusal, RequestBody, Verdict};
+use crate::handler::{BuildContext, Exchange, Refusal, Verdict};
 use crate::jwt::{Algorithm, VerificationKey};
 use introspection::Introspection;
-use judge::{Judge, Missing};
+use judge::Judge;
+pub(crate) use judge::Missing;
 use memory::{Mark, Remembered};
 
 /// How long a worker remembers a token that was verified with a key of the provider: as long a key that is withdrawn may
@@ -45,7 +46,6 @@ pub(super) struct Bearer {
     judge: Judge,
     forget: bool,
     realm: Box<str>,
-    plain: HeaderValue,
     core: Arc<Core>,
 }
 
@@ -68,9 +68,11 @@ struct Accepted {
 
 /// Why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rejected {
+pub(crate) enum Rejected {
     /// Nothing is proved: 401, with the reason for the log and the words of the challenge.
     Invalid(&'static str, &'static str),
+    /// The provider, which was to judge it, gives no verdict: 401.
+    Unanswered(&'static str),
     /// The provider, which would have to be asked, does not answer: 503.
     Unavailable(&'static str),
     /// Proved, and not enough: 403.
@@ -103,29 +105,26 @@ impl Bearer {
             by,
             judge: Judge::new(config),
             forget: config.jwt_verification_cache_ignore,
-            plain: challenge("Bearer", Some(&config.realm), None)?,
             realm: config.realm.as_str().into(),
             core: Arc::clone(core),
         }))
     }
 
     /// Judges the access token of a request; None: there is none, and a session may do instead.
-    pub(super) async fn request<B: RequestBody>(
+    pub(super) async fn attempt<B>(
         &self,
         exchange: &mut Exchange<'_, B>,
-    ) -> Option<Verdict> {
+    ) -> Option<Result<(), Failure>> {
         let token = match presented(&exchange.head.headers) {
             Presented::Token(token) => token.to_owned(),
             Presented::Nothing if !self.required => return None,
-            Presented::Nothing => return Some(self.refuse("Unauthorized", "no_token", None)),
-            Presented::Malformed => return Some(malformed()),
+            Presented::Nothing => return Some(Err(Failure::NoToken)),
+            Presented::Malformed => return Some(Err(Failure::Malformed)),
         };
-        let accepted = match self
-            .accept(&token, &exchange.head.headers, exchange.now)
-            .await
-        {
+        let (headers, now) = (&exchange.head.headers, exchange.now);
+        let accepted = match self.accept(&token, headers, now).await {
             Ok(accepted) => accepted,
-            Err(rejected) => return Some(self.reject(rejected)),
+            Err(rejected) => return Some(Err(Failure::Token(rejected))),
         };
         Some(self.admit(exchange, &token, &accepted))
     }
@@ -235,15 +234,13 @@ impl Bearer {
     }
 
     /// Lets a request pass, with what the upstream is told.
-    fn admit<B: RequestBody>(
+    fn admit<B>(
         &self,
         exchange: &mut Exchange<'_, B>,
         token: &str,
         accepted: &Accepted,
-    ) -> Verdict {
-        if let Err(verdict) = self.core.count_as(exchange, accepted.consumer.as_deref()) {
-            return verdict;
-        }
+    ) -> Result<(), Failure> {
+        self.core.count_as(exchange, accepted.consumer.as_deref())?;
         let known = Known {
             access_token: Some(token),
             ..Known::default()
@@ -253,7 +250,7 @@ impl Bearer {
         if let Some(userinfo) = &accepted.userinfo {
             headers.insert(X_USERINFO, userinfo.clone());
         }
-        Verdict::Continue("ok")
+        Ok(())
     }
 
     /// What a worker remembers a token by: whatever its acceptance may hang on.
@@ -267,9 +264,12 @@ impl Bearer {
         memory::finish(context)
     }
 
-    fn reject(&self, rejected: Rejected) -> Verdict {
+    /// What is answered to a token that is not accepted.
+    pub(super) fn reject(&self, rejected: Rejected) -> Verdict {
         match rejected {
-            Rejected::Invalid(reason, words) => self.refuse("Unauthorized", reason, Some(words)),
+            Rejected::Invalid(reason, _) | Rejected::Unanswered(reason) => {
+                unauthorized(reason, self.challenge(rejected))
+            }
             Rejected::Unavailable(reason) => answers::unavailable(false, "", reason),
             Rejected::Lacking(missing) => {
                 let body = serde_json::json!({ "error": self.judge.words(missing) });
@@ -278,30 +278,30 @@ impl Bearer {
         }
     }
 
-    fn refuse(
-        &self,
-        message: &'static str,
-        reason: &'static str,
-        words: Option<&'static str>,
-    ) -> Verdict {
-        let challenge = match words {
-            None => Some(self.plain.clone()),
-            Some(words) => {
-                let realm = self.realm.replace('\\', "\\\\").replace('"', "\\\"");
-                let text = format!(
-                    "Bearer realm=\"{realm}\", error=\"invalid_token\", error_description=\"{words}\""
-                );
-                HeaderValue::try_from(text).ok()
-            }
+    /// How to authenticate, and what was wrong with the token.
+    pub(super) fn challenge(&self, rejected: Rejected) -> Option<HeaderValue> {
+        let words = match rejected {
+            Rejected::Invalid(_, words) => words,
+            Rejected::Unanswered(_) => "the token cannot be verified now",
+            Rejected::Unavailable(_) | Rejected::Lacking(_) => return None,
         };
-        Verdict::Refuse(Refusal {
-            status: StatusCode::UNAUTHORIZED,
-            message: Cow::Borrowed(message),
-            members: Vec::new(),
-            challenges: challenge.into_iter().collect(),
-            reason,
-        })
+        let realm = self.realm.replace('\\', "\\\\").replace('"', "\\\"");
+        let text = format!(
+            "Bearer realm=\"{realm}\", error=\"invalid_token\", error_description=\"{words}\""
+        );
+        HeaderValue::try_from(text).ok()
     }
+}
+
+/// Nothing is proved.
+pub(super) fn unauthorized(reason: &'static str, challenge: Option<HeaderValue>) -> Verdict {
+    Verdict::Refuse(Refusal {
+        status: StatusCode::UNAUTHORIZED,
+        message: Cow::Borrowed("Unauthorized"),
+        members: Vec::new(),
+        challenges: challenge.into_iter().collect(),
+        reason,
+    })
 }
 
 /// What the Authorization header holds.
@@ -336,7 +336,8 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
     }
 }
 
-fn malformed() -> Verdict {
+/// The answer to an Authorization that holds no scheme and token.
+pub(super) fn malformed() -> Verdict {
     Verdict::Refuse(Refusal {
         status: StatusCode::BAD_REQUEST,
         message: Cow::Borrowed("the Authorization header must be a scheme and a token"),
