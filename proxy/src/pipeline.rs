@@ -223,6 +223,11 @@ impl Passage<'_> {
                 .map(Prepared::Respond);
         }
         let upstream = Arc::clone(upstream_of(backend)?);
+        // The table grows once for all that is told, not with every few headers.
+        let _ = head.headers.try_reserve(match self.caller.consumer {
+            Some(_) => 12,
+            None => 6,
+        });
         self.conn
             .peer
             .tell(&mut head.headers, &worker.settings.trusted_proxies);
