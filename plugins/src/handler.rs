@@ -64,8 +64,8 @@ pub struct Exchange<'a, B> {
     /// Set by a handler that wants to see the head of the upstream's answer: [`Handler::response`] is then called with this
     /// number.
     pub watch: Option<u64>,
-    /// The request is only explained, and never served: call nobody and change nothing that outlives it. Only handlers that
-    /// [`Handler::can_rehearse`] are asked then.
+    /// The request is only explained, and never served: call nobody and change nothing that outlives it. What then cannot be
+    /// known is [`Verdict::Undecided`].
     pub rehearsal: bool,
 }
 
@@ -125,6 +125,9 @@ pub enum Verdict {
     Refuse(Refusal),
     /// It ends here, with an answer that is the plugin's own: a redirect, a page, a token.
     Answer(Box<Answer>),
+    /// The request is only explained, and what becomes of it hangs on what an explanation does not do; the reason says what
+    /// that is ("would_ask_provider" …).
+    Undecided(&'static str),
 }
 
 /// An answer that is a plugin's own. The request's id is added to it.
@@ -303,17 +306,6 @@ impl Handler {
             | Self::AnyOf(_)
             | Self::Acl(_) => {}
             Self::UpstreamOauth(handler) => handler.response(status, watch),
-        }
-    }
-
-    /// Whether it can judge a request that is only explained, without calling anybody and without changing anything that
-    /// outlives the request. Explanations end before those that cannot.
-    #[must_use]
-    pub fn can_rehearse(&self) -> bool {
-        match self {
-            Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) => true,
-            Self::AnyOf(handler) => handler.can_rehearse(),
-            Self::OAuth2(_) | Self::OpenidConnect(_) | Self::UpstreamOauth(_) => false,
         }
     }
 

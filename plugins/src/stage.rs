@@ -258,6 +258,7 @@ impl Scene {
                 let body = String::from_utf8_lossy(&answer.body);
                 format!("{} {body} ({})", answer.status.as_u16(), answer.reason)
             }
+            Verdict::Undecided(reason) => format!("undecided ({reason})"),
             Verdict::Refuse(Refusal {
                 status,
                 message,

@@ -96,9 +96,6 @@ fn note(failure: &Failure, record: &mut Record) {
     }
 }
 
-/// The reason of a plugin that an explanation does not ask.
-pub(crate) const UNDECIDED: &str = "undecided";
-
 /// One request on its way.
 pub(crate) struct Passage<'a> {
     conn: &'a Rc<Conn>,
@@ -479,10 +476,6 @@ impl Passage<'_> {
                 return Err(Failure::Incomplete(Arc::clone(why)));
             }
         };
-        if self.rehearsal && !handler.can_rehearse() {
-            self.spoken(plugin, UNDECIDED, false);
-            return Err(Failure::Undecided);
-        }
         // Only where somebody is authenticated already there is anything to compare.
         let before = match &self.caller.consumer {
             Some(consumer) if self.caller.is_authenticated() && plugin.authenticates() => {
@@ -529,12 +522,14 @@ impl Passage<'_> {
             Verdict::Continue(reason) => (*reason, true),
             Verdict::Refuse(refusal) => (refusal.reason, false),
             Verdict::Answer(answer) => (answer.reason, answer.status.as_u16() < 400),
+            Verdict::Undecided(reason) => (*reason, false),
         };
         self.spoken(plugin, reason, passed);
         let failure = match verdict {
             Verdict::Continue(_) => return Ok(()),
             Verdict::Refuse(refusal) => Failure::Refused(refusal),
             Verdict::Answer(answer) => Failure::Answered(answer),
+            Verdict::Undecided(_) => Failure::Undecided,
         };
         self.note_caller();
         Err(failure)

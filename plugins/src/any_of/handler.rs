@@ -66,12 +66,6 @@ impl Handler {
         })
     }
 
-    /// See [`crate::handler::Handler::can_rehearse`].
-    pub(crate) fn can_rehearse(&self) -> bool {
-        let local = |method: &Method| matches!(method, Method::Jwt(_) | Method::KeyAuth(_));
-        self.methods.iter().all(local)
-    }
-
     pub(crate) async fn request<B: RequestBody>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
         for method in &self.methods {
             method.clear(exchange);

@@ -198,7 +198,7 @@ pub(super) fn with_challenges(mut verdict: Verdict, challenges: Vec<HeaderValue>
                 answer.headers.append(WWW_AUTHENTICATE, challenge);
             }
         }
-        Verdict::Continue(_) => {}
+        Verdict::Continue(_) | Verdict::Undecided(_) => {}
     }
     verdict
 }

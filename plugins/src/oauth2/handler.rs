@@ -254,6 +254,10 @@ impl Handler {
         if endpoint == Endpoint::Metadata && exchange.head.method != Method::GET {
             return None;
         }
+        // Codes and tokens are issued there and used up.
+        if exchange.rehearsal && endpoint != Endpoint::Metadata {
+            return Some(Verdict::Undecided("would_serve"));
+        }
         let issuer = self.issuer(&exchange.head.headers, prefix);
         let answer = self.answer_at(exchange, endpoint, &issuer).await;
         Some(Verdict::Answer(Box::new(answer)))

@@ -210,7 +210,7 @@ impl Rig {
                 assert_eq!(scene.caller.consumer.unwrap().username(), "alice");
                 reason
             }
-            Verdict::Refuse(Refusal { reason, .. }) => reason,
+            Verdict::Refuse(Refusal { reason, .. }) | Verdict::Undecided(reason) => reason,
             Verdict::Answer(answer) => panic!("{answer:?}"),
         }
     }

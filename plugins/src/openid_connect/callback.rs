@@ -81,6 +81,13 @@ impl Core {
         }
     }
 
+    /// Whether a path is one at which the plugin answers itself.
+    pub(super) fn is_own(&self, path: &str) -> bool {
+        self.is_callback(path)
+            || path == self.config.logout_path
+            || self.config.backchannel_logout_path.as_deref() == Some(path)
+    }
+
     /// Answers the browser that comes back.
     pub(super) async fn come_back<B>(
         &self,

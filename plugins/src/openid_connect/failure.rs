@@ -4,6 +4,9 @@ use super::bearer::Rejected;
 use super::login::Start;
 use crate::gate::{NOTHING_PRESENTED, Standing};
 
+/// The reason where an explanation would have to ask the provider.
+pub(super) const ASKING: &str = "would_ask_provider";
+
 /// Why nobody is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -19,6 +22,8 @@ pub(crate) enum Failure {
     MissingScope,
     /// The caller is no Consumer, and has to be one.
     NotKnown(&'static str),
+    /// The session would be renewed, and an explanation renews none.
+    WouldRenew,
     /// The store does not answer.
     StoreAway,
     /// The provider, which would have to renew the session, does not answer.
@@ -37,6 +42,8 @@ impl Failure {
                 | Rejected::Unavailable(reason),
             )
             | Self::NotKnown(reason) => reason,
+            Self::Token(Rejected::Undecided) => ASKING,
+            Self::WouldRenew => "would_renew",
             Self::Token(Rejected::Lacking(missing)) => missing.reason(),
             Self::NoSession(_) => "no_session",
             Self::MissingScope => "missing_scope",
@@ -63,7 +70,10 @@ impl Failure {
             Self::Token(Rejected::Lacking(_)) | Self::MissingScope | Self::NotKnown(_) => {
                 "anonymous_not_entitled"
             }
-            Self::Token(Rejected::Unanswered(_) | Rejected::Unavailable(_))
+            Self::Token(
+                Rejected::Unanswered(_) | Rejected::Unavailable(_) | Rejected::Undecided,
+            )
+            | Self::WouldRenew
             | Self::StoreAway
             | Self::ProviderAway(_) => return None,
         })
@@ -86,6 +96,8 @@ impl Failure {
             Self::Token(Rejected::Unanswered(_) | Rejected::Unavailable(_))
             | Self::StoreAway
             | Self::ProviderAway(_) => Standing::Unsettled,
+            // Whether others would be asked nobody can know.
+            Self::Token(Rejected::Undecided) | Self::WouldRenew => Standing::AtFault,
         }
     }
 }

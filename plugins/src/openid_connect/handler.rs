@@ -79,6 +79,9 @@ impl Handler {
         let core = &self.core;
         let sessions = core.sessions.as_ref()?;
         let path = exchange.head.uri.path();
+        if exchange.rehearsal && core.is_own(path) {
+            return Some(Verdict::Undecided("would_serve"));
+        }
         if core.is_callback(path) {
             return Some(core.come_back(sessions, exchange).await);
         }
@@ -160,6 +163,7 @@ impl Handler {
                 answers::json(StatusCode::FORBIDDEN, &body, failure.reason())
             }
             Failure::NotKnown(reason) => forbidden("You are not known here", reason),
+            Failure::WouldRenew => Verdict::Undecided(failure.reason()),
             Failure::StoreAway => {
                 let page = wants_page(exchange.head);
                 answers::unavailable(page, exchange.request_id, failure.reason())
@@ -217,6 +221,9 @@ impl Handler {
         if config.backchannel_logout_path.is_some()
             && sessions.is_ended(&held.session).await.map_err(|_| AWAY)?
         {
+            if exchange.rehearsal {
+                return login("login");
+            }
             let headers = &exchange.head.headers;
             let ended = sessions.end(Some(&held), exchange.response, headers, channel);
             ended.await.map_err(|_| AWAY)?;
@@ -241,6 +248,8 @@ impl Handler {
                 if expired(session) {
                     return login("login_expired");
                 }
+            } else if exchange.rehearsal {
+                return Err(Failure::WouldRenew);
             } else {
                 match core.renew(sessions, session, now).await {
                     Ok(()) => changed = true,
@@ -260,7 +269,7 @@ impl Handler {
                 ..Start::anew("refresh_session")
             }));
         }
-        if changed {
+        if changed && !exchange.rehearsal {
             let headers = &exchange.head.headers;
             let written = sessions.write(&mut held, exchange.response, headers, channel, now);
             match written.await {

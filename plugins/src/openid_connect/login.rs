@@ -15,6 +15,7 @@ use super::client::Form;
 use super::config::REDIRECT_SUFFIX;
 use super::cookies::{self, Channel};
 use super::core::Core;
+use super::failure::ASKING;
 use super::seal;
 use super::session::Sessions;
 use crate::handler::{Exchange, ResponseEdits, Verdict};
@@ -184,7 +185,15 @@ impl Core {
         mut attempt: Attempt,
         reason: &'static str,
     ) -> Verdict {
-        let provider = match self.idp.provider().await {
+        let known = if exchange.rehearsal {
+            match self.idp.known() {
+                Some(provider) => Ok(provider),
+                None => return Verdict::Undecided(ASKING),
+            }
+        } else {
+            self.idp.provider().await
+        };
+        let provider = match known {
             Ok(provider) => provider,
             Err(why) => return self.away(exchange, why),
         };
@@ -299,11 +308,13 @@ impl Core {
     ) -> Verdict {
         end_attempts(sessions, exchange.response, &exchange.head.headers, channel);
         let text = "Your browser was sent to sign in several times, and each time came back without the cookie that was set for it. Please allow cookies for this site, close other tabs of it, and open the page again.";
-        tracing::warn!(
-            plugin = self.key,
-            request_id = exchange.request_id,
-            "a login came back without its cookie too often"
-        );
+        if !exchange.rehearsal {
+            tracing::warn!(
+                plugin = self.key,
+                request_id = exchange.request_id,
+                "a login came back without its cookie too often"
+            );
+        }
         answers::page(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Signing in did not work",

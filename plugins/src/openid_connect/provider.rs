@@ -135,6 +135,11 @@ impl Idp {
         metadata.value().await
     }
 
+    /// What is known of the provider already.
+    pub(super) fn known(&self) -> Option<Arc<Provider>> {
+        Option::clone(&self.metadata.get()?.current())
+    }
+
     fn refreshed(&self) -> Refreshed<Provider> {
         let (client, profile, from) = (
             self.client.clone(),
@@ -266,6 +271,12 @@ impl Provider {
             RemoteKeys::fetched(&self.client, &self.profile, schedule, url).map(Arc::new)
         });
         made.as_ref().map_err(|_| "no_keys_url")
+    }
+
+    /// Its keys that are there already.
+    pub(super) fn known_keys(&self) -> Option<Arc<KeySet>> {
+        let keys = self.keys.get()?.as_ref().ok()?;
+        Option::clone(&keys.current())
     }
 
     /// Its keys as they are now, fetched if they never were.

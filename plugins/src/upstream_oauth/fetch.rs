@@ -56,6 +56,13 @@ impl Fetcher {
         flight.await.unwrap_or(Err("stopped"))
     }
 
+    /// A token that another proxy has got.
+    pub(super) async fn look(&self) -> Option<Token> {
+        let store = self.shared.as_ref()?;
+        let found = self.stored(store, &token_key(&self.place.0), None).await;
+        found.ok().flatten()
+    }
+
     async fn get(&self, old: Option<u64>) -> Result<Arc<Token>, &'static str> {
         // Somebody may have got one between the look at the slot and here.
         if let Some(token) = &*self.slot.token()

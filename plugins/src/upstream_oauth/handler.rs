@@ -64,11 +64,14 @@ impl Handler {
         if let Some(token) = &*slot.token()
             && token.is_good(now_ms, self.fetcher.eagerly)
         {
-            if slot.begins_renewal(token, now_ms) {
+            if !exchange.rehearsal && slot.begins_renewal(token, now_ms) {
                 self.renew(token.id);
             }
             self.give(exchange, token);
             return Verdict::Continue("cached");
+        }
+        if exchange.rehearsal {
+            return self.rehearse(exchange).await;
         }
         let fetching = tokio::time::timeout(self.fetcher.timeout, self.fetcher.fetch(None));
         let reason = match fetching.await {
@@ -81,6 +84,24 @@ impl Handler {
             Ok(Err(reason)) => reason,
             Err(_) => "timeout",
         };
+        self.without_token(reason)
+    }
+
+    /// What becomes of a request for which there is no token here, as far as that is known without asking the provider.
+    async fn rehearse<B>(&self, exchange: &mut Exchange<'_, B>) -> Verdict {
+        if let Some(reason) = self.fetcher.slot.paused() {
+            return self.without_token(reason);
+        }
+        match self.fetcher.look().await {
+            Some(token) => {
+                self.give(exchange, &token);
+                Verdict::Continue("shared")
+            }
+            None => Verdict::Undecided("would_fetch"),
+        }
+    }
+
+    fn without_token(&self, reason: &'static str) -> Verdict {
         Verdict::Answer(Box::new(Answer {
             status: self.answer.status,
             headers: self.answer.headers.clone(),

@@ -127,6 +127,7 @@ fn plugin_lines(out: &mut String, plugin: &Plugin) {
         Verdict::Passed => "passes",
         Verdict::Refused => "REFUSES",
         Verdict::Outdone => "does not count",
+        Verdict::Answered => "answers",
         Verdict::Undecided => "not known",
     };
     let kind = any(&plugin.r#type, "unknown type");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{HOST, LOCATION};
+use http::header::{HOST, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, request};
 use plugins::Type;
 use plugins::directory::CredentialId;
@@ -15,7 +15,7 @@ use super::{MOST, words};
 use crate::body::{Body, RequestBody};
 use crate::http::request_id::Dice;
 use crate::log;
-use crate::pipeline::{Ready, UNDECIDED};
+use crate::pipeline::Ready;
 use crate::record::{Record, Spoken};
 use crate::respond::Failure;
 use crate::router::{Lack, Pattern, Why};
@@ -59,7 +59,20 @@ impl Scene<'_> {
             explanation.backend = record.backend.map(|index| backend(rule, index));
         }
         match ended {
-            Ended::Failed(failure) => explanation.answer = Some(refusal(&failure)),
+            Ended::Failed(failure) => {
+                if let Failure::Answered(answer) = &failure
+                    && answer.status.as_u16() < 400
+                {
+                    let plugins = &mut explanation.plugins;
+                    let asked = plugins
+                        .iter_mut()
+                        .rfind(|plugin| plugin.verdict == Verdict::Passed);
+                    if let Some(plugin) = asked {
+                        plugin.verdict = Verdict::Answered;
+                    }
+                }
+                explanation.answer = Some(refusal(&failure));
+            }
             Ended::Answered(response) => explanation.answer = Some(answer(&response)),
             Ended::Forwarded(ready, head, body) => {
                 explanation.forward = Some(self.forward(&ready, &head, &body));
@@ -273,7 +286,7 @@ pub(super) fn plugin(name: &str, kind: Option<Type>, verdicts: &[Spoken]) -> Plu
             }),
             None => {
                 told.verdict = match one.reason {
-                    UNDECIDED => Verdict::Undecided,
+                    reason if reason.starts_with("would_") => Verdict::Undecided,
                     _ if one.passed => Verdict::Passed,
                     _ => Verdict::Refused,
                 };
@@ -356,7 +369,12 @@ fn backend(rule: &Rule, index: usize) -> Backend {
 fn refusal(failure: &Failure) -> Answer {
     let challenges = match failure {
         Failure::Refused(refusal) => texts(&refusal.challenges),
+        Failure::Answered(answer) => texts(answer.headers.get_all(WWW_AUTHENTICATE)),
         _ => Vec::new(),
+    };
+    let location = match failure {
+        Failure::Answered(answer) => location(&answer.headers),
+        _ => None,
     };
     let why = words::failure(failure.label());
     Answer {
@@ -364,7 +382,7 @@ fn refusal(failure: &Failure) -> Answer {
         reason: failure.label().to_owned(),
         message: failure.message().to_owned(),
         challenges,
-        location: None,
+        location,
         cause: match failure {
             Failure::Incomplete(cause) => Some(cause.to_string()),
             _ if why.is_empty() => None,
@@ -374,8 +392,7 @@ fn refusal(failure: &Failure) -> Answer {
 }
 
 fn answer(response: &Response<Body>) -> Answer {
-    let location = response.headers().get(LOCATION);
-    let location = location.and_then(|value| value.to_str().ok());
+    let location = location(response.headers());
     Answer {
         status: response.status().as_u16(),
         reason: if location.is_some() {
@@ -384,16 +401,22 @@ fn answer(response: &Response<Body>) -> Answer {
             "answered"
         }
         .to_owned(),
-        location: location.map(|location| match location.split_once('?') {
-            Some((path, query)) => format!("{path}?{}", log::redacted(query)),
-            None => location.to_owned(),
-        }),
+        location,
         ..Answer::default()
     }
 }
 
-pub(super) fn texts(values: &[HeaderValue]) -> Vec<String> {
-    let texts = values.iter().filter_map(|value| value.to_str().ok());
+/// Where an answer redirects to, without the values of the query.
+fn location(headers: &HeaderMap) -> Option<String> {
+    let location = headers.get(LOCATION)?.to_str().ok()?;
+    Some(match location.split_once('?') {
+        Some((path, query)) => format!("{path}?{}", log::redacted(query)),
+        None => location.to_owned(),
+    })
+}
+
+pub(super) fn texts<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<String> {
+    let texts = values.into_iter().filter_map(|value| value.to_str().ok());
     texts.map(str::to_owned).collect()
 }
 

@@ -187,6 +187,8 @@ pub enum Verdict {
     Refused,
     /// A narrower plugin of its type takes its place.
     Outdone,
+    /// It answers the request itself, and does not refuse it: a redirect, a document.
+    Answered,
     /// It would have to ask somebody else, or to change something: an explanation does neither.
     Undecided,
 }

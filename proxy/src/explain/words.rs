@@ -67,11 +67,55 @@ fn plain(kind: &str, reason: &str) -> &'static str {
         "bad_claims" => "a claim that has to be there is missing or no number",
         "not_allowed" => "none of the Consumer's groups is among those allowed",
         "denied" => "one of the Consumer's groups is among those denied",
-        "undecided" => {
-            "it would have to ask somebody else, or to change something, and an explanation does neither"
-        }
         "closed" => "it cannot be enforced, so that what it protects is closed",
         "" => "not asked: the request had ended",
+        _ => of_tokens(reason),
+    }
+}
+
+/// Reasons of plugins that issue tokens, sign users in, or get tokens for upstreams.
+fn of_tokens(reason: &str) -> &'static str {
+    match reason {
+        "unknown_token" => "the token is none that is known here",
+        "other_plugin" => "the token was issued by another plugin",
+        "global_token" => "the token counts for plugins with globalCredentials only",
+        "no_application" => {
+            "the application that the token was issued to, or its Consumer, is not there any more"
+        }
+        "store_unavailable" => "the store does not answer",
+        "provider_unavailable" => "the provider does not answer",
+        "metadata" => "it answers with what clients have to know of it",
+        "malformed_token" => "the token cannot be read",
+        "no_access_token" => "the token is no access token",
+        "other_issuer" => "the token's issuer is not accepted",
+        "no_expiry" => "the token does not say when it expires",
+        "issued_in_the_future" => "the token is from the future",
+        "inactive" => "the provider says that the token is not active",
+        "bad_authorization" => "the Authorization header holds no scheme and token",
+        "no_scope" | "missing_scope" => "a required scope is not there",
+        "no_audience" | "other_audience" => "the token is not for this audience",
+        "no_consumer_claim" => "no claim names the Consumer",
+        "email_not_verified" => "the provider has not verified the address that names the Consumer",
+        "login" | "force_reauthorize" => "the browser is sent to the provider to sign in",
+        "login_expired" => {
+            "the session's tokens have expired, so that the browser is sent to the provider to sign in"
+        }
+        "refresh_session" => {
+            "the browser is sent to the provider, to find out whether the user is still signed in there"
+        }
+        "login_astray" => "signing in was tried several times, and the browser kept no cookie",
+        "cached" => "there is a token for the upstream",
+        "shared" => "another proxy has got a token for the upstream",
+        "would_serve" => {
+            "the path is its own: codes, tokens and sessions are made and used up there, which an explanation does not do"
+        }
+        "would_ask_provider" => "it would ask the provider, which an explanation does not",
+        "would_renew" => {
+            "the session's access token has expired and would be renewed, which an explanation does not do"
+        }
+        "would_fetch" => {
+            "there is no token for the upstream; one would be fetched, which an explanation does not do"
+        }
         _ => "see the reason",
     }
 }

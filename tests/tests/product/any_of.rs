@@ -11,7 +11,7 @@ const KEY: &str = "canary-key-of-bob";
 const APP_SECRET: &str = "canary-secret-of-app";
 
 /// Bob has a key, Alice an application, Jim signs in at a provider, the guest has nothing.
-fn cast() -> Vec<Value> {
+pub(crate) fn cast() -> Vec<Value> {
     let mut all = consumer_with_key("bob", KEY);
     let app = json!({"consumerRef": {"name": "alice"}, "oauth2": {"name": "app", "clientId": "app",
         "clientSecretRef": {"name": "app", "key": "secret"}}});
@@ -26,7 +26,7 @@ fn cast() -> Vec<Value> {
     all
 }
 
-fn oauth2(more: &Value) -> Value {
+pub(crate) fn oauth2(more: &Value) -> Value {
     let mut block = json!({"enableClientCredentials": true, "acceptHttpIfAlreadyTerminated": true,
         "globalCredentials": true});
     for (name, value) in more.as_object().unwrap() {
@@ -43,7 +43,7 @@ fn listed(name: &str, host: &str, methods: &Value) -> Vec<Value> {
 }
 
 /// Lets the application have an access token.
-async fn issue(rig: &Rig, host: &str) -> String {
+pub(crate) async fn issue(rig: &Rig, host: &str) -> String {
     let body = format!("grant_type=client_credentials&client_id=app&client_secret={APP_SECRET}");
     let answer = rig
         .send(format!(

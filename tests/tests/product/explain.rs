@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const KEY: &str = "canary-key-of-alice";
 
 /// Explains by the proxy of a rig.
-async fn explain(rig: &Rig, args: &[&str]) -> Done {
+pub(crate) async fn explain(rig: &Rig, args: &[&str]) -> Done {
     let proxy = format!("--proxy=127.0.0.1:{}", rig.postern.status_port());
     let state = format!("--state-dir={}", rig.postern.state().path().display());
     let mut all = vec!["explain", &proxy, &state];
@@ -22,14 +22,14 @@ async fn explain(rig: &Rig, args: &[&str]) -> Done {
     command(&all).await
 }
 
-async fn explain_json(rig: &Rig, args: &[&str]) -> Value {
+pub(crate) async fn explain_json(rig: &Rig, args: &[&str]) -> Value {
     let mut all = args.to_vec();
     all.push("--output=json");
     let done = explain(rig, &all).await;
     serde_json::from_str(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"))
 }
 
-fn url(rig: &Rig, host: &str, target: &str) -> String {
+pub(crate) fn url(rig: &Rig, host: &str, target: &str) -> String {
     format!("http://{host}:{}{target}", rig.port)
 }
 

@@ -14,6 +14,7 @@ mod auth0;
 mod client_certs;
 mod drain;
 mod explain;
+mod explain_tokens;
 mod extras;
 mod failure;
 mod forwarded;

@@ -17,7 +17,7 @@ const SECRET: &str = "canary-client-secret";
 
 /// A provider that does as it is told.
 pub(crate) struct Idp {
-    server: Upstream,
+    pub(crate) server: Upstream,
     pub(crate) script: Arc<Mutex<Script>>,
 }
 
@@ -29,9 +29,9 @@ pub(crate) struct Script {
     user: Value,
     /// Members of the metadata.
     metadata: Value,
-    expires_in: u64,
+    pub(crate) expires_in: u64,
     redeemed: usize,
-    renewed: Vec<String>,
+    pub(crate) renewed: Vec<String>,
     pub(crate) away: bool,
 }
 
@@ -169,7 +169,7 @@ impl Idp {
 
 /// What a browser keeps.
 #[derive(Clone, Default)]
-pub(crate) struct Browser(BTreeMap<String, String>);
+pub(crate) struct Browser(pub(crate) BTreeMap<String, String>);
 
 impl Browser {
     pub(crate) async fn open(&mut self, rig: &Rig, target: &str) -> Answer {

@@ -83,10 +83,7 @@ impl Introspection {
 
     /// What the provider says of a token: remembered, or asked now, once for all who want to know.
     pub(super) async fn ask(&self, token: &str, headers: &HeaderMap, now: i64) -> Answer {
-        let mut context = digest::Context::new(&SHA256);
-        self.mark_headers(&mut context, headers);
-        context.update(token.as_bytes());
-        let mark = memory::finish(context);
+        let mark = self.mark(token, headers);
         if let Some(known) = self.shared.find(&mark, now) {
             return Ok(known);
         }
@@ -99,6 +96,18 @@ impl Introspection {
         };
         let answer = self.shared.flights.run(mark, work).await;
         answer.unwrap_or(Err(Rejected::Unavailable("stopped")))
+    }
+
+    /// What is remembered of a token.
+    pub(super) fn known(&self, token: &str, headers: &HeaderMap, now: i64) -> Option<Arc<Active>> {
+        self.shared.find(&self.mark(token, headers), now)
+    }
+
+    fn mark(&self, token: &str, headers: &HeaderMap) -> Mark {
+        let mut context = digest::Context::new(&SHA256);
+        self.mark_headers(&mut context, headers);
+        context.update(token.as_bytes());
+        memory::finish(context)
     }
 
     /// The headers that go along have a say in the answer.

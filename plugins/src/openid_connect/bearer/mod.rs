@@ -22,8 +22,10 @@ use serde_json::{Map, Value};
 
 use super::answers;
 use super::core::Core;
+use super::failure::ASKING;
 use super::failure::Failure;
-use super::token::{Token, verify_with_keys};
+use super::provider::Provider;
+use super::token::{Token, verify_with_keys, verify_with_known};
 use super::upstream::{Known, X_USERINFO, tell};
 use crate::handler::{BuildContext, Exchange, Refusal, Verdict};
 use crate::jwt::{Algorithm, VerificationKey};
@@ -58,6 +60,22 @@ enum By {
     Key(Box<[VerificationKey]>),
 }
 
+/// When a token is judged, and whether only to explain what would become of it.
+#[derive(Debug, Clone, Copy)]
+struct When {
+    now: i64,
+    rehearsal: bool,
+}
+
+impl When {
+    const fn of<B>(exchange: &Exchange<'_, B>) -> Self {
+        Self {
+            now: exchange.now,
+            rehearsal: exchange.rehearsal,
+        }
+    }
+}
+
 /// What a good token comes to.
 #[derive(Debug)]
 struct Accepted {
@@ -73,6 +91,8 @@ pub(crate) enum Rejected {
     Invalid(&'static str, &'static str),
     /// The provider, which was to judge it, gives no verdict: 401.
     Unanswered(&'static str),
+    /// The provider would have to be asked, and an explanation asks nobody.
+    Undecided,
     /// The provider, which would have to be asked, does not answer: 503.
     Unavailable(&'static str),
     /// Proved, and not enough: 403.
@@ -121,8 +141,8 @@ impl Bearer {
             Presented::Nothing => return Some(Err(Failure::NoToken)),
             Presented::Malformed => return Some(Err(Failure::Malformed)),
         };
-        let (headers, now) = (&exchange.head.headers, exchange.now);
-        let accepted = match self.accept(&token, headers, now).await {
+        let (headers, when) = (&exchange.head.headers, When::of(exchange));
+        let accepted = match self.accept(&token, headers, when).await {
             Ok(accepted) => accepted,
             Err(rejected) => return Some(Err(Failure::Token(rejected))),
         };
@@ -133,20 +153,26 @@ impl Bearer {
         &self,
         token: &str,
         headers: &HeaderMap,
-        now: i64,
+        when: When,
     ) -> Result<Rc<Accepted>, Rejected> {
+        let now = when.now;
         let mark = self.mark(token, headers);
         if let Some(known) = memory::find(&mark, now) {
             return Ok(known);
         }
         let (claims, until) = match &self.by {
             By::Introspection(introspection) => {
-                let active = introspection.ask(token, headers, now).await?;
+                let active = if when.rehearsal {
+                    let known = introspection.known(token, headers, now);
+                    known.ok_or(Rejected::Undecided)?
+                } else {
+                    introspection.ask(token, headers, now).await?
+                };
                 self.judge.introspected(&active.claims, now)?;
                 (active.claims.clone(), active.until)
             }
             By::ProviderKeys | By::Key(_) => {
-                let claims = self.verified(token, now).await?;
+                let claims = self.verified(token, when).await?;
                 let until = self.judge.end(&claims).unwrap_or(i64::MAX);
                 let until = until.min(now.saturating_add(KEY_MEMORY));
                 (claims, (!self.forget).then_some(until))
@@ -154,7 +180,7 @@ impl Bearer {
         };
         self.judge.entitled(&claims).map_err(Rejected::Lacking)?;
         let accepted = Rc::new(self.accepted(&claims)?);
-        if let Some(until) = until {
+        if let Some(until) = until.filter(|_| !when.rehearsal) {
             let remembered = Remembered {
                 accepted: Rc::clone(&accepted),
                 until,
@@ -165,7 +191,7 @@ impl Bearer {
     }
 
     /// Verifies a token with keys, and judges who it is from and when it counts.
-    async fn verified(&self, text: &str, now: i64) -> Result<Map<String, Value>, Rejected> {
+    async fn verified(&self, text: &str, when: When) -> Result<Map<String, Value>, Rejected> {
         let token = Token::read(text)
             .map_err(|reason| Rejected::Invalid(reason, "the token cannot be read"))?;
         let algorithm = Algorithm::from_name(token.algorithm())
@@ -188,33 +214,38 @@ impl Bearer {
                 }
             }
             By::ProviderKeys => {
-                let provider = self
-                    .core
-                    .idp
-                    .provider()
-                    .await
-                    .map_err(Rejected::Unavailable)?;
-                provider.key_set().await.map_err(Rejected::Unavailable)?;
-                verify_with_keys(&token, algorithm, &provider)
-                    .await
-                    .map_err(|_| BAD)?;
+                let provider = self.provider(when).await?;
+                if when.rehearsal {
+                    let keys = provider.known_keys().ok_or(Rejected::Undecided)?;
+                    let verified = verify_with_known(&token, algorithm, &keys);
+                    verified.ok_or(Rejected::Undecided)?.map_err(|()| BAD)?;
+                } else {
+                    provider.key_set().await.map_err(Rejected::Unavailable)?;
+                    verify_with_keys(&token, algorithm, &provider)
+                        .await
+                        .map_err(|_| BAD)?;
+                }
             }
             By::Introspection(_) => return Err(BAD),
         }
         if self.judge.needs_discovered_issuer() {
-            let provider = self
-                .core
-                .idp
-                .provider()
-                .await
-                .map_err(Rejected::Unavailable)?;
+            let provider = self.provider(when).await?;
             self.judge
                 .issued_by(&token.claims, &provider.metadata.issuer)?;
         } else {
             self.judge.issued_by_a_valid_one(&token.claims)?;
         }
-        self.judge.in_time(&token.claims, now)?;
+        self.judge.in_time(&token.claims, when.now)?;
         Ok(token.claims)
+    }
+
+    /// What is known of the provider; who only explains does not ask it.
+    async fn provider(&self, when: When) -> Result<Arc<Provider>, Rejected> {
+        let idp = &self.core.idp;
+        if when.rehearsal {
+            return idp.known().ok_or(Rejected::Undecided);
+        }
+        idp.provider().await.map_err(Rejected::Unavailable)
     }
 
     fn accepted(&self, claims: &Map<String, Value>) -> Result<Accepted, Rejected> {
@@ -270,6 +301,7 @@ impl Bearer {
             Rejected::Invalid(reason, _) | Rejected::Unanswered(reason) => {
                 unauthorized(reason, self.challenge(rejected))
             }
+            Rejected::Undecided => Verdict::Undecided(ASKING),
             Rejected::Unavailable(reason) => answers::unavailable(false, "", reason),
             Rejected::Lacking(missing) => {
                 let body = serde_json::json!({ "error": self.judge.words(missing) });
@@ -283,7 +315,7 @@ impl Bearer {
         let words = match rejected {
             Rejected::Invalid(_, words) => words,
             Rejected::Unanswered(_) => "the token cannot be verified now",
-            Rejected::Unavailable(_) | Rejected::Lacking(_) => return None,
+            Rejected::Undecided | Rejected::Unavailable(_) | Rejected::Lacking(_) => return None,
         };
         let realm = self.realm.replace('\\', "\\\\").replace('"', "\\\"");
         let text = format!(

@@ -173,6 +173,7 @@ async fn act(handler: &Handler, headers: &str) -> (String, String) {
             let body = String::from_utf8(answer.body.to_vec()).unwrap();
             format!("{} {} {body}", answer.status.as_u16(), answer.reason)
         }
+        Verdict::Undecided(reason) => reason.to_owned(),
     };
     (said, scene.write())
 }
