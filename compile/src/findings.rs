@@ -87,13 +87,24 @@ impl Condition {
         let mut keys: Vec<_> = keys.into_iter().collect();
         keys.sort_unstable();
         keys.dedup();
-        let status = ConditionStatus::When(ProgrammedBy(keys));
+        let status = ConditionStatus::When(ProgrammedBy {
+            keys,
+            shares_store: false,
+        });
         Self {
             kind: "Programmed",
             status,
             reason: "Programmed",
             message: String::new(),
         }
+    }
+
+    /// Of something that keeps tokens or sessions, if `shares_store`.
+    pub(crate) fn sharing_store(mut self, shares_store: bool) -> Self {
+        if let ConditionStatus::When(by) = &mut self.status {
+            by.shares_store = shares_store;
+        }
+        self
     }
 }
 

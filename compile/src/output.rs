@@ -132,9 +132,14 @@ pub enum ConditionStatus {
     When(ProgrammedBy),
 }
 
-/// Snapshot keys, sorted.
+/// What must be acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProgrammedBy(pub Vec<Arc<str>>);
+pub struct ProgrammedBy {
+    /// Snapshot keys, sorted.
+    pub keys: Vec<Arc<str>>,
+    /// Whether it only works as it should where all proxies see the same tokens and sessions.
+    pub shares_store: bool,
+}
 
 /// A Secret that the controller generates.
 #[derive(Debug, Clone, PartialEq, Eq)]

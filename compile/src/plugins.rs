@@ -300,7 +300,8 @@ impl<'a> Plugin<'a> {
                 "it is not in force anywhere; see the other conditions",
             )
         } else if self.closed.is_empty() {
-            Condition::programmed([Arc::clone(&self.key)])
+            let shares_store = self.config.as_ref().is_some_and(Config::shares_store);
+            Condition::programmed([Arc::clone(&self.key)]).sharing_store(shares_store)
         } else {
             Condition::no(
                 "Programmed",

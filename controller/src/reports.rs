@@ -39,6 +39,9 @@ const REFUSALS: usize = 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub(crate) name: String,
+    /// Stands for the store that it may share with others.
+    #[serde(default)]
+    pub(crate) store: String,
     /// Acknowledged last.
     pub(crate) version: Option<String>,
     #[serde(default)]
@@ -57,6 +60,7 @@ impl Report {
     fn of(hub: &Hub, beat: u64) -> Self {
         let line = |proxy: crate::publish::Proxy| Line {
             name: proxy.name.to_string(),
+            store: proxy.store.to_string(),
             version: proxy.version.map(|version| version.to_string()),
             refusals: proxy
                 .refusals
@@ -272,6 +276,7 @@ mod tests {
     fn line(name: &str, version: &str) -> Line {
         Line {
             name: name.into(),
+            store: String::new(),
             version: Some(version.into()),
             refusals: BTreeMap::new(),
         }

@@ -134,6 +134,21 @@ impl Config {
         read.map_err(|source| ConfigError::Unreadable { kind, source })
     }
 
+    /// Whether it keeps tokens or sessions that every proxy has to see.
+    #[must_use]
+    pub fn shares_store(&self) -> bool {
+        match self {
+            Self::OAuth2(_) => true,
+            Self::OpenidConnect(config) => !config.bearer_only,
+            Self::AnyOf(config) => config
+                .0
+                .iter()
+                .flat_map(any_of::Method::configs)
+                .any(|config| config.shares_store()),
+            Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) | Self::UpstreamOauth(_) => false,
+        }
+    }
+
     /// The canonical JSON: fields in the order of the type, defaults written out.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {

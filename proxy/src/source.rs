@@ -16,6 +16,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use plugins::handler::Services;
+use store::Url;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -94,12 +95,15 @@ pub(crate) fn start(
         failed_ports: BTreeMap::new(),
         unsettled: 0,
     };
+    let store = options.store.url.as_ref().and_then(Url::shared_name);
+    let store = store.unwrap_or_default();
     let (handle, keeper) = keeper.start()?;
     tokio::spawn(dns::follow(dns_watch, shutdown.clone()));
     match source {
         Source::Controller(options) => {
             let source = grpc::Source {
                 options,
+                store,
                 handle,
                 later,
                 metrics: Arc::clone(metrics),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 use crate::redis::Address;
@@ -101,6 +102,21 @@ impl Url {
     #[must_use]
     pub const fn is_memory(&self) -> bool {
         matches!(self.0, Place::Memory)
+    }
+
+    /// Stands for the store where several proxies may see the same entries: equal for all that were given the same one,
+    /// whatever their passwords. None: nobody else sees this one.
+    #[must_use]
+    pub fn shared_name(&self) -> Option<String> {
+        let Place::Redis(servers) = &self.0 else {
+            return None;
+        };
+        let mut hosts: Vec<String> = servers.hosts.iter().map(Address::to_string).collect();
+        hosts.sort_unstable();
+        let whole = format!("{:?} {hosts:?} {}", servers.form, servers.database);
+        let digest = digest(&SHA256, whole.as_bytes());
+        let short = digest.as_ref().iter().take(16);
+        Some(short.map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Whether several proxies see the same entries.
@@ -282,6 +298,20 @@ mod tests {
         assert_eq!(sentinel.form, Form::Sentinel("gw".to_owned()));
         assert_eq!(sentinel.hosts[0].port, 26_379);
         assert_eq!((sentinel.user, sentinel.database), (None, 2));
+    }
+
+    #[test]
+    fn the_same_servers_are_the_same_store() {
+        let name = |url: &str| url.parse::<Url>().unwrap().shared_name();
+        let one = name("redis+cluster://:one@a,b:7");
+        assert!(one.is_some());
+        assert_eq!(one, name("rediss+cluster://u:other@b:7,a:6379"));
+        for other in ["redis+cluster://a", "redis://a", "redis://a/1"] {
+            assert_ne!(name(other), one, "{other}");
+        }
+        assert_ne!(name("redis://a"), name("redis://a/1"));
+        assert_eq!(name("memory:"), None);
+        assert_eq!(name("file:/x"), None);
     }
 
     #[test]

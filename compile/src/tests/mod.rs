@@ -268,7 +268,8 @@ fn shown(conditions: &[Condition], kind: &str) -> String {
     let status = match &condition.status {
         ConditionStatus::True => "True".to_owned(),
         ConditionStatus::False => "False".to_owned(),
-        ConditionStatus::When(by) => format!("When{:?}", by.0),
+        ConditionStatus::When(by) if by.shares_store => format!("SharedWhen{:?}", by.keys),
+        ConditionStatus::When(by) => format!("When{:?}", by.keys),
     };
     format!("{status}/{}: {}", condition.reason, condition.message)
         .trim_end_matches(": ")

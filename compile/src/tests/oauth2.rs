@@ -158,3 +158,19 @@ fn the_provision_key_is_generated_and_sent_apart() {
             .contains("provisionKey")
     );
 }
+
+#[test]
+fn what_issues_tokens_wants_a_store_that_proxies_share() {
+    let provider =
+        "oauth2: {enableClientCredentials: true, provisionKeySecretRef: {name: keys, key: alice}}";
+    for (block, shares) in [
+        (provider.to_owned(), true),
+        (format!("anyOf: [{{jwt: {{}}}}, {{{provider}}}]"), true),
+        ("jwt: {}".to_owned(), false),
+    ] {
+        let world = shop_with(&plugin("tokens", &format!("{{{TO_ROUTE}, {block}}}")));
+        let programmed = world.condition(Kind::AuthPlugin, "tokens", "Programmed");
+        let start = if shares { "SharedWhen[" } else { "When[" };
+        assert!(programmed.starts_with(start), "{block}: {programmed}");
+    }
+}

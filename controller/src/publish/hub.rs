@@ -59,6 +59,8 @@ pub struct Proxy {
     pub name: Arc<str>,
     /// Of its program.
     pub program: Arc<str>,
+    /// Stands for the store that it may share with others; empty: it has its own.
+    pub store: Arc<str>,
     /// Version of the snapshot that it acknowledged last.
     pub version: Option<Arc<str>>,
     /// The change that this version stands for; 0 before the first acknowledgement.
@@ -76,6 +78,8 @@ pub struct Progress {
     pub proxies: usize,
     /// Those that have acknowledged all of the resources and refused none.
     pub programmed: usize,
+    /// How many stores they have between them.
+    pub stores: usize,
     /// Keys that are not in the snapshot.
     pub absent: usize,
     /// (proxy, key, reason), by proxy.
@@ -87,6 +91,7 @@ pub(super) struct Peer {
     id: u64,
     name: Arc<str>,
     program: Arc<str>,
+    store: Arc<str>,
     connected: Instant,
     wake: Notify,
     /// Ends the stream: another one of the same name replaced it, or the hub closes.
@@ -174,6 +179,7 @@ impl Hub {
     pub fn progress(&self, keys: &[Arc<str>], proxies: &[Proxy]) -> Progress {
         let mut progress = Progress {
             proxies: proxies.len(),
+            stores: stores(proxies),
             ..Progress::default()
         };
         let mut needed = 0;
@@ -238,6 +244,7 @@ impl Hub {
             id: self.inner.ids.fetch_add(1, Ordering::Relaxed),
             name: name.into(),
             program: hello.version.as_str().into(),
+            store: hello.store.as_str().into(),
             connected: Instant::now(),
             wake: Notify::new(),
             replaced: self.inner.closing.child_token(),
@@ -350,6 +357,15 @@ fn kept(refusals: Vec<proto::Refusal>) -> BTreeMap<Arc<str>, Arc<str>> {
         .collect()
 }
 
+/// How many stores proxies have between them.
+fn stores(proxies: &[Proxy]) -> usize {
+    let (own, shared): (Vec<_>, Vec<_>) = proxies
+        .iter()
+        .map(|proxy| &*proxy.store)
+        .partition(|store| store.is_empty());
+    own.len() + BTreeSet::from_iter(shared).len()
+}
+
 impl Peer {
     fn view(&self) -> Proxy {
         let state = self.state.lock();
@@ -357,6 +373,7 @@ impl Peer {
         Proxy {
             name: Arc::clone(&self.name),
             program: Arc::clone(&self.program),
+            store: Arc::clone(&self.store),
             version,
             acknowledged: acknowledged.unwrap_or_default(),
             refusals: Arc::clone(&state.refusals),

@@ -144,9 +144,14 @@ impl Conversation {
                 hello.protocol
             )));
         }
-        if hello.name.is_empty() || hello.name.len() > MAX_NAME || hello.version.len() > MAX_NAME {
+        let long = |text: &str| text.len() > MAX_NAME;
+        if hello.name.is_empty()
+            || [&hello.name, &hello.version, &hello.store]
+                .into_iter()
+                .any(|text| long(text))
+        {
             return Err(Status::invalid_argument(format!(
-                "Hello.name must have 1 to {MAX_NAME} bytes, Hello.version at most {MAX_NAME}"
+                "Hello.name must have 1 to {MAX_NAME} bytes, Hello.version and Hello.store at most {MAX_NAME}"
             )));
         }
         Ok(hello)

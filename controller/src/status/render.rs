@@ -157,11 +157,18 @@ fn condition(
     let (status, reason, message) = match &one.status {
         ConditionStatus::True => ("True", one.reason, one.message.clone()),
         ConditionStatus::False => ("False", one.reason, one.message.clone()),
-        ConditionStatus::When(keys) => {
-            let progress = (around.progress)(&keys.0);
+        ConditionStatus::When(by) => {
+            let progress = (around.progress)(&by.keys);
             let outcome = Outcome::of(&progress);
             *settled &= outcome == Outcome::Programmed;
-            let text = outcome.message(&progress);
+            let mut text = outcome.message(&progress);
+            if by.shares_store && progress.stores > 1 {
+                text.push_str(&format!(
+                    "; the {} connected proxies have {} stores of tokens and sessions, so that what one of them issues or \
+                     ends is unknown to others: give all of them the same --store, in Redis",
+                    progress.proxies, progress.stores
+                ));
+            }
             let message = if one.message.is_empty() {
                 text
             } else {

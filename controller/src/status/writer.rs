@@ -368,6 +368,7 @@ fn all_proxies(hub: &Hub, others: &[Line], remembered: &mut BTreeMap<String, u64
         all.push(Proxy {
             name: line.name.as_str().into(),
             program: Arc::default(),
+            store: line.store.as_str().into(),
             version: line.version.as_deref().map(Arc::from),
             acknowledged: remembered.get(&line.name).copied().unwrap_or_default(),
             refusals: Arc::new(refusals.collect()),
@@ -450,6 +451,7 @@ mod tests {
     fn line(name: &str, version: &str) -> Line {
         Line {
             name: name.into(),
+            store: String::new(),
             version: Some(version.into()),
             refusals: BTreeMap::from([("Plugin/a/b".into(), "why".into())]),
         }

@@ -38,6 +38,8 @@ const MAX_MESSAGE: usize = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) options: ControllerOptions,
+    /// Stands for the store that other proxies may share; empty: they do not.
+    pub(super) store: String,
     pub(super) handle: KeeperHandle,
     pub(super) later: mpsc::UnboundedReceiver<Ack>,
     pub(super) metrics: Arc<Metrics>,
@@ -131,6 +133,7 @@ impl Source {
             protocol: snapshot::PROTOCOL,
             snapshot_version: held.version.to_string(),
             buckets: held.buckets,
+            store: self.store.clone(),
         }))
         .await?;
         let outgoing = futures::stream::unfold(outgoing, async |mut outgoing| {

@@ -199,3 +199,20 @@ async fn is_closed_by_an_unknown_plugin(shop: &Shop) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn proxies_that_share_no_store_are_told_of_where_tokens_are_issued() {
+    let shop = Shop::open("no-store").await;
+    apply(
+        "{apiVersion: postern.dev/v1alpha1, kind: AuthPlugin, metadata: {name: tokens, namespace: no-store}, spec: \
+         {oauth2: {enableClientCredentials: true}}}",
+    )
+    .await;
+    let plugin = "authplugin/tokens --namespace=no-store";
+    let (_, message) = wait_for_condition(plugin, "Programmed", "True").await;
+    assert!(
+        message.contains("stores of tokens and sessions"),
+        "{message}"
+    );
+    shop.close().await;
+}

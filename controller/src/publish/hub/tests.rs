@@ -194,3 +194,22 @@ fn versions_of_other_replicas_are_known_by_their_content() {
     );
     assert_eq!(hub.sequence_of("of another snapshot"), None);
 }
+
+#[tokio::test]
+async fn stores_are_counted_by_what_they_are_called() {
+    let hub = Hub::default();
+    hub.publish(&snapshot::Diff::default());
+    let mut all = Vec::new();
+    for (at, (store, stores)) in [("", 1), ("a", 2), ("a", 2), ("", 3), ("b", 4)]
+        .into_iter()
+        .enumerate()
+    {
+        let name = format!("p{at}");
+        let hello = proto::Hello {
+            store: store.into(),
+            ..hello()
+        };
+        all.push(hub.join(&name, &hello));
+        assert_eq!(hub.progress(&[], &hub.proxies()).stores, stores, "{name}");
+    }
+}

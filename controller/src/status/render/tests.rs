@@ -17,12 +17,44 @@ fn accepted() -> Condition {
 }
 
 fn programmed() -> Condition {
-    let keys = ProgrammedBy(vec![Arc::from("Plugin/shop/a")]);
+    let by = ProgrammedBy {
+        keys: vec![Arc::from("Plugin/shop/a")],
+        shares_store: false,
+    };
     Condition {
         kind: "Programmed",
-        status: ConditionStatus::When(keys),
+        status: ConditionStatus::When(by),
         reason: "Programmed",
         message: String::new(),
+    }
+}
+
+#[test]
+fn stores_that_proxies_do_not_share_are_told_where_it_matters() {
+    let mut needs = programmed();
+    if let ConditionStatus::When(by) = &mut needs.status {
+        by.shares_store = true;
+    }
+    let message = |condition: &Condition, stores: usize| {
+        let progress = Progress {
+            proxies: 2,
+            programmed: 2,
+            stores,
+            ..Progress::default()
+        };
+        let body = plugin(vec![condition.clone()]);
+        let rendered = rendered(body, &progress, &[]);
+        let shown = rendered.status["conditions"][0].clone();
+        assert_eq!(shown["status"], "True");
+        shown["message"].as_str().unwrap().to_owned()
+    };
+    assert!(message(&needs, 2).contains("2 stores of tokens and sessions"));
+    assert!(message(&needs, 2).contains("give all of them the same --store"));
+    for (condition, stores) in [(&needs, 1), (&programmed(), 2)] {
+        assert_eq!(
+            message(condition, stores),
+            "programmed on 2 of 2 connected proxies"
+        );
     }
 }
 
@@ -71,6 +103,7 @@ fn programmed_says_how_many_proxies_and_who_refused() {
         let progress = Progress {
             proxies,
             programmed,
+            stores: 1,
             absent: 0,
             refusals,
         };
