@@ -17,8 +17,9 @@ async fn rig() -> Rig {
 async fn probe(rig: &Rig, bytes: &[u8]) -> (u16, bool) {
     let mut connection = rig.connect().await;
     connection.send(bytes).await;
-    connection.finish().await;
+    // Whoever closes his side before the answer may be taken for gone.
     let answer = connection.answer().await;
+    connection.finish().await;
     (answer.status, connection.rest().await.is_empty())
 }
 
