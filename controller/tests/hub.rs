@@ -139,6 +139,7 @@ fn hello(name: &str, held: &Set) -> from_proxy::Message {
         protocol: snapshot::PROTOCOL,
         snapshot_version: String::new(),
         buckets: held.buckets(),
+        store: String::new(),
     })
 }
 
