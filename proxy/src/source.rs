@@ -95,15 +95,14 @@ pub(crate) fn start(
         failed_ports: BTreeMap::new(),
         unsettled: 0,
     };
-    let store = options.store.url.as_ref().and_then(Url::shared_name);
-    let store = store.unwrap_or_default();
     let (handle, keeper) = keeper.start()?;
     tokio::spawn(dns::follow(dns_watch, shutdown.clone()));
     match source {
-        Source::Controller(options) => {
+        Source::Controller(controller) => {
+            let store = options.store.url.as_ref().and_then(Url::shared_name);
             let source = grpc::Source {
-                options,
-                store,
+                options: controller,
+                store: store.unwrap_or_default(),
                 handle,
                 later,
                 metrics: Arc::clone(metrics),

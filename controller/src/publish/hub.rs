@@ -78,8 +78,6 @@ pub struct Progress {
     pub proxies: usize,
     /// Those that have acknowledged all of the resources and refused none.
     pub programmed: usize,
-    /// How many stores they have between them.
-    pub stores: usize,
     /// Keys that are not in the snapshot.
     pub absent: usize,
     /// (proxy, key, reason), by proxy.
@@ -179,7 +177,6 @@ impl Hub {
     pub fn progress(&self, keys: &[Arc<str>], proxies: &[Proxy]) -> Progress {
         let mut progress = Progress {
             proxies: proxies.len(),
-            stores: stores(proxies),
             ..Progress::default()
         };
         let mut needed = 0;
@@ -358,7 +355,8 @@ fn kept(refusals: Vec<proto::Refusal>) -> BTreeMap<Arc<str>, Arc<str>> {
 }
 
 /// How many stores proxies have between them.
-fn stores(proxies: &[Proxy]) -> usize {
+#[must_use]
+pub fn stores(proxies: &[Proxy]) -> usize {
     let (own, shared): (Vec<_>, Vec<_>) = proxies
         .iter()
         .map(|proxy| &*proxy.store)

@@ -10,5 +10,5 @@ mod service;
 mod store;
 
 pub use auth::{Authenticate, Denied, FixedTokens, Identity, TokenReviews};
-pub use hub::{Changes, Hub, Progress, Proxy};
+pub use hub::{Changes, Hub, Progress, Proxy, stores};
 pub use server::{Error, Limits, Server};

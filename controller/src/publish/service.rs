@@ -144,11 +144,10 @@ impl Conversation {
                 hello.protocol
             )));
         }
-        let long = |text: &str| text.len() > MAX_NAME;
         if hello.name.is_empty()
             || [&hello.name, &hello.version, &hello.store]
                 .into_iter()
-                .any(|text| long(text))
+                .any(|text| text.len() > MAX_NAME)
         {
             return Err(Status::invalid_argument(format!(
                 "Hello.name must have 1 to {MAX_NAME} bytes, Hello.version and Hello.store at most {MAX_NAME}"

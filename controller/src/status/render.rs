@@ -28,6 +28,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) controller: &'a str,
     /// How far some keys are.
     pub(super) progress: &'a dyn Fn(&[std::sync::Arc<str>]) -> Progress,
+    /// How many stores of tokens and sessions the proxies have between them.
+    pub(super) stores: usize,
     /// Of the Service that leads to the object: a Gateway's own, or that of all Ingresses.
     pub(super) addresses: &'a [Address],
 }
@@ -162,11 +164,11 @@ fn condition(
             let outcome = Outcome::of(&progress);
             *settled &= outcome == Outcome::Programmed;
             let mut text = outcome.message(&progress);
-            if by.shares_store && progress.stores > 1 {
+            if by.shares_store && around.stores > 1 {
                 text.push_str(&format!(
                     "; the {} connected proxies have {} stores of tokens and sessions, so that what one of them issues or \
                      ends is unknown to others: give all of them the same --store, in Redis",
-                    progress.proxies, progress.stores
+                    progress.proxies, around.stores
                 ));
             }
             let message = if one.message.is_empty() {

@@ -18,7 +18,7 @@ use super::render::{self, Rendered, Surroundings};
 use super::{Addresses, Inbox, Seen};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
-use crate::publish::{Hub, Proxy};
+use crate::publish::{self, Hub, Proxy};
 use crate::reports::Line;
 
 /// How long an object may wait for the proxies before it is written that it waits: mostly it is programmed by then, and
@@ -55,6 +55,8 @@ struct Running {
     writer: Writer,
     desired: Desired,
     proxies: Vec<Proxy>,
+    /// How many stores they have between them.
+    stores: usize,
     /// How far proxies of other replicas were, for while they are at a version that never was in force here.
     remembered: BTreeMap<String, u64>,
     queue: Queue,
@@ -70,6 +72,7 @@ impl Writer {
         let queue = Queue::new(self.per_second, Instant::now());
         let running = Running {
             proxies: Vec::new(),
+            stores: 0,
             remembered: BTreeMap::new(),
             writer: self,
             desired: Desired::default(),
@@ -174,7 +177,7 @@ impl Running {
         }
     }
 
-    /// Looks at the proxies again; true where some came or went.
+    /// Looks at the proxies again; true where some came or went, or have other stores.
     fn count(&mut self) -> bool {
         let others = Arc::clone(&self.writer.others.borrow());
         let proxies = all_proxies(&self.writer.hub, &others, &mut self.remembered);
@@ -193,9 +196,11 @@ impl Running {
             };
             proxies.iter().flat_map(of).collect()
         };
-        let moved = names(&self.proxies) != names(&proxies);
+        let stores = publish::stores(&proxies);
+        let moved = names(&self.proxies) != names(&proxies) || self.stores != stores;
         let refused = refusals(&self.proxies) != refusals(&proxies);
         self.proxies = proxies;
+        self.stores = stores;
         if refused {
             self.look_at_all();
         } else {
@@ -286,6 +291,7 @@ impl Running {
         let around = Surroundings {
             controller: &self.writer.controller,
             progress: &progress,
+            stores: self.stores,
             addresses: match object.kind {
                 Kind::Gateway => addresses.gateways.get(object).unwrap_or(&none),
                 _ => &addresses.ingresses,

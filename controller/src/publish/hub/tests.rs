@@ -210,6 +210,6 @@ async fn stores_are_counted_by_what_they_are_called() {
             ..hello()
         };
         all.push(hub.join(&name, &hello));
-        assert_eq!(hub.progress(&[], &hub.proxies()).stores, stores, "{name}");
+        assert_eq!(super::stores(&hub.proxies()), stores, "{name}");
     }
 }

@@ -39,11 +39,10 @@ fn stores_that_proxies_do_not_share_are_told_where_it_matters() {
         let progress = Progress {
             proxies: 2,
             programmed: 2,
-            stores,
             ..Progress::default()
         };
         let body = plugin(vec![condition.clone()]);
-        let rendered = rendered(body, &progress, &[]);
+        let rendered = rendered_beside(body, &progress, &[], stores);
         let shown = rendered.status["conditions"][0].clone();
         assert_eq!(shown["status"], "True");
         shown["message"].as_str().unwrap().to_owned()
@@ -67,12 +66,22 @@ fn object(body: StatusBody) -> ObjectStatus {
 }
 
 fn rendered(body: StatusBody, progress: &Progress, addresses: &[Address]) -> Rendered {
+    rendered_beside(body, progress, addresses, 1)
+}
+
+fn rendered_beside(
+    body: StatusBody,
+    progress: &Progress,
+    addresses: &[Address],
+    stores: usize,
+) -> Rendered {
     let progress = |_: &[Arc<str>]| progress.clone();
     render(
         &object(body),
         &Surroundings {
             controller: OURS,
             progress: &progress,
+            stores,
             addresses,
         },
     )
@@ -103,7 +112,6 @@ fn programmed_says_how_many_proxies_and_who_refused() {
         let progress = Progress {
             proxies,
             programmed,
-            stores: 1,
             absent: 0,
             refusals,
         };
