@@ -39,14 +39,12 @@ impl Callback {
         wide: bool,
     ) -> Option<Self> {
         let mut blocks = config.blocks().into_iter();
-        let (block, config) = blocks.find_map(|(block, config)| match config {
-            Config::OpenidConnect(config) => Some((block, config)),
+        let (block, uri) = blocks.find_map(|(block, config)| match &*config {
+            Config::OpenidConnect(config) if !config.bearer_only => {
+                Some((block, config.redirect_uri.clone()?))
+            }
             _ => None,
         })?;
-        let uri = config
-            .redirect_uri
-            .as_ref()
-            .filter(|_| !config.bearer_only)?;
         let (_, rest) = uri.split_once("://")?;
         let (authority, path) = rest.split_at_checked(rest.find('/')?)?;
         let path = path.split(['?', '#']).next()?;
@@ -54,9 +52,9 @@ impl Callback {
             plugin: plugin.clone(),
             block,
             key: Arc::clone(key),
-            uri: uri.clone(),
             host: host_of(authority).to_ascii_lowercase(),
             path: path.to_owned(),
+            uri,
             wide,
             arrives: false,
             protects: wide,

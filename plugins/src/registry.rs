@@ -1,5 +1,7 @@
 //! The one list of plugins.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -140,11 +142,10 @@ impl Config {
         match self {
             Self::OAuth2(_) => true,
             Self::OpenidConnect(config) => !config.bearer_only,
-            Self::AnyOf(config) => config
-                .0
-                .iter()
-                .flat_map(any_of::Method::configs)
-                .any(|config| config.shares_store()),
+            Self::AnyOf(_) => {
+                let mut blocks = self.blocks().into_iter();
+                blocks.any(|(_, config)| config.shares_store())
+            }
             Self::Jwt(_) | Self::KeyAuth(_) | Self::Acl(_) | Self::UpstreamOauth(_) => false,
         }
     }
@@ -221,15 +222,15 @@ impl Config {
 
     /// The blocks that it is made of, each with its path from the object's spec on: itself, or its methods.
     #[must_use]
-    pub fn blocks(&self) -> Vec<(String, Self)> {
+    pub fn blocks(&self) -> Vec<(String, Cow<'_, Self>)> {
         let name = self.kind().name();
         match self {
             Self::AnyOf(config) => {
                 let methods = config.blocks().into_iter();
-                let named = |(block, config)| (format!("{name}{block}"), config);
+                let named = |(block, config)| (format!("{name}{block}"), Cow::Owned(config));
                 methods.map(named).collect()
             }
-            _ => vec![(name.to_owned(), self.clone())],
+            _ => vec![(name.to_owned(), Cow::Borrowed(self))],
         }
     }
 

@@ -164,29 +164,56 @@ pub(crate) const ONE_METHOD: Rule = Rule {
     message: "a method of anyOf is exactly one block, keyAuth, jwt, oauth2 or openidConnect: make an item for each",
 };
 
+/// Whether a method has an anonymous Consumer.
+macro_rules! has_anonymous {
+    () => {
+        "(has(method.keyAuth) && has(method.keyAuth.anonymous)) \
+         || (has(method.jwt) && has(method.jwt.anonymous)) \
+         || (has(method.oauth2) && has(method.oauth2.anonymous))"
+    };
+}
+
+/// Whether a method is openidConnect with sessions, and does this for those who have none.
+macro_rules! has_unauth_action {
+    ($action:literal) => {
+        concat!(
+            "has(method.openidConnect) && !method.openidConnect.bearerOnly && method.openidConnect.unauthAction == '",
+            $action,
+            "'"
+        )
+    };
+}
+
 /// It would keep those behind it from being tried.
 pub(crate) const ANONYMOUS_LAST: Rule = Rule {
-    cel: "self.map(method, (has(method.keyAuth) && has(method.keyAuth.anonymous)) \
-          || (has(method.jwt) && has(method.jwt.anonymous)) \
-          || (has(method.oauth2) && has(method.oauth2.anonymous))).indexOf(true) in [-1, size(self) - 1]",
+    cel: concat!(
+        "self.map(method, ",
+        has_anonymous!(),
+        ").indexOf(true) in [-1, size(self) - 1]"
+    ),
     message: "anonymous counts when no method has found anybody: give it to the last method only",
 };
 
 /// The same, for those who have not signed in.
 pub(crate) const PASS_LAST: Rule = Rule {
-    cel: "self.map(method, has(method.openidConnect) && !method.openidConnect.bearerOnly \
-          && method.openidConnect.unauthAction == 'pass').indexOf(true) in [-1, size(self) - 1]",
+    cel: concat!(
+        "self.map(method, ",
+        has_unauth_action!("pass"),
+        ").indexOf(true) in [-1, size(self) - 1]"
+    ),
     message: "unauthAction: pass counts when no method has found anybody: put that openidConnect at the end of the list, or \
               choose auth or deny",
 };
 
 /// Otherwise nobody could ever sign in.
 pub(crate) const SIGN_IN_OR_ANONYMOUS: Rule = Rule {
-    cel: "!self.exists(method, has(method.openidConnect) && !method.openidConnect.bearerOnly \
-          && method.openidConnect.unauthAction == 'auth') \
-          || !self.exists(method, (has(method.keyAuth) && has(method.keyAuth.anonymous)) \
-          || (has(method.jwt) && has(method.jwt.anonymous)) \
-          || (has(method.oauth2) && has(method.oauth2.anonymous)))",
+    cel: concat!(
+        "!self.exists(method, ",
+        has_unauth_action!("auth"),
+        ") || !self.exists(method, ",
+        has_anonymous!(),
+        ")"
+    ),
     message: "with anonymous nobody is ever sent to sign in: set unauthAction of openidConnect to deny, or remove anonymous",
 };
 

@@ -80,14 +80,11 @@ impl Handler {
         }
         let mut failures = Failures::new();
         let verdict = match self.attempt(exchange, &mut failures).await {
-            Some(found) => {
-                let reason = self.ok(&found, &failures);
-                if found.has_token() {
-                    // What others took for theirs may be the very token that is good: it is not theirs to hide.
-                    return Verdict::Continue(reason);
-                }
-                Verdict::Continue(reason)
+            // What others took for theirs may be the very token that is good: it is not theirs to hide.
+            Some(found) if found.has_token() => {
+                return Verdict::Continue(self.ok(&found, &failures));
             }
+            Some(found) => Verdict::Continue(self.ok(&found, &failures)),
             None => self.nobody(exchange, &failures).await,
         };
         match verdict {

@@ -19,14 +19,19 @@ fn verdict(told: &Value) -> String {
     format!("{} {}", text("verdict"), text("reason"))
 }
 
-#[tokio::test]
-async fn an_access_token_is_looked_up_and_none_is_issued() {
+/// Everybody, and a route that one plugin protects.
+async fn protected(host: &str, kind: &str, config: &Value) -> Rig {
     let mut objects = cast();
     objects.extend([
-        route("o", "o.test", "echo"),
-        plugin("o", &[to_route("o")], "oauth2", &oauth2(&json!({}))),
+        route("r", host, "echo"),
+        plugin("only", &[to_route("r")], kind, config),
     ]);
-    let rig = Rig::with(objects).await;
+    Rig::with(objects).await
+}
+
+#[tokio::test]
+async fn an_access_token_is_looked_up_and_none_is_issued() {
+    let rig = protected("o.test", "oauth2", &oauth2(&json!({}))).await;
     let good = format!("Authorization: {}", issue(&rig, "o.test").await);
     let url = |target: &str| url(&rig, "o.test", target);
     let told = explain_json(&rig, &[&url("/"), "-H", &good]).await;
@@ -62,12 +67,7 @@ async fn an_access_token_is_looked_up_and_none_is_issued() {
 async fn a_provider_is_never_called() {
     let idp = Idp::start().await;
     let config = idp.block(&json!({"useJwks": true}));
-    let mut objects = cast();
-    objects.extend([
-        route("r", HOST, "echo"),
-        plugin("sign-in", &[to_route("r")], "openidConnect", &config),
-    ]);
-    let rig = Rig::with(objects).await;
+    let rig = protected(HOST, "openidConnect", &config).await;
     let page = url(&rig, HOST, "/page");
     let token = format!("Authorization: Bearer {}", idp.access_token(&json!({})));
     let html = "Accept: text/html";
@@ -130,12 +130,7 @@ async fn a_method_that_would_ask_leaves_the_list_undecided() {
     let sign_in = idp.block(&json!({"useJwks": true}));
     let methods =
         json!([{"oauth2": oauth2(&json!({}))}, {"openidConnect": sign_in}, {"keyAuth": {}}]);
-    let mut objects = cast();
-    objects.extend([
-        route("r", HOST, "echo"),
-        plugin("any", &[to_route("r")], "anyOf", &methods),
-    ]);
-    let rig = Rig::with(objects).await;
+    let rig = protected(HOST, "anyOf", &methods).await;
     let page = url(&rig, HOST, "/");
     let token = format!("Authorization: Bearer {}", idp.access_token(&json!({})));
     let told = explain_json(&rig, &[&page, "-H", &token]).await;

@@ -22,8 +22,7 @@ use serde_json::{Map, Value};
 
 use super::answers;
 use super::core::Core;
-use super::failure::ASKING;
-use super::failure::Failure;
+use super::failure::{ASKING, Failure};
 use super::provider::Provider;
 use super::token::{Token, verify_with_keys, verify_with_known};
 use super::upstream::{Known, X_USERINFO, tell};
