@@ -11,8 +11,12 @@ use tempfile::TempDir;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What Redis takes for dead after so many milliseconds.
+/// What nodes of a Cluster take for dead after so many milliseconds.
 const DEAD: u32 = 1000;
+
+/// The same of Sentinels. They ask once a second, and count from when they began to follow a master: after no more than that
+/// they would take every new one for dead, and go back to the old one if it is there again, which has nothing.
+const MISSED: u32 = 2000;
 
 /// One process.
 #[derive(Debug)]
@@ -85,14 +89,18 @@ pub(crate) fn ask(port: u16, question: &[&str]) -> String {
 }
 
 /// Waits until something is so.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl FnMut() -> bool) {
+    assert!(comes_true(holds).await, "timed out: {what}");
+}
+
+/// Whether something is so before patience ends.
+async fn comes_true(mut holds: impl FnMut() -> bool) -> bool {
     let holds = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let waited = tokio::time::timeout(PATIENCE, holds).await;
-    waited.unwrap_or_else(|_| panic!("timed out: {what}"));
+    tokio::time::timeout(PATIENCE, holds).await.is_ok()
 }
 
 /// Ports that nobody uses, all below those that the system gives away, for a Cluster's bus is 10,000 above.
@@ -280,7 +288,7 @@ impl Watched {
             let text = format!(
                 "port {port}\nbind 127.0.0.1\nsentinel announce-ip 127.0.0.1\n\
                  sentinel monitor gw 127.0.0.1 {first} 2\nsentinel failover-timeout gw 5000\n\
-                 sentinel down-after-milliseconds gw {DEAD}\n"
+                 sentinel down-after-milliseconds gw {MISSED}\n"
             );
             std::fs::write(&path, text).unwrap();
             let path = path.to_str().unwrap();
@@ -322,11 +330,30 @@ impl Watched {
         })
         .await;
         self.servers[old].restart();
-        until("the old master follows", || self.servers[old].is_replica()).await;
+        let follows = comes_true(|| self.servers[old].is_replica()).await;
+        assert!(follows, "the old master does not follow: {}", self.state());
+    }
+
+    /// What everybody says, for who has to find out what went wrong.
+    fn state(&self) -> String {
+        let of_server = |server: &Server| server.ask(&["info", "replication"]);
+        let of_sentinel = |sentinel: &Server| {
+            let questions = [&["info", "sentinel"][..], &["sentinel", "replicas", "gw"]];
+            questions.map(|question| sentinel.ask(question)).concat()
+        };
+        let servers = self.servers.iter().map(of_server);
+        let sentinels = self.sentinels.iter().map(of_sentinel);
+        let logs = self.servers.iter().chain(&self.sentinels).map(Server::log);
+        let all: Vec<_> = servers.chain(sentinels).chain(logs).collect();
+        all.join("\n--\n")
     }
 }
 
 impl Server {
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
     fn is_replica(&self) -> bool {
         let info = self.ask(&["info", "replication"]);
         info.contains("master_link_status:up")
