@@ -58,6 +58,7 @@ impl Attachments {
         let mut named = attachments.annotations(pass);
         for plugin in &mut plugins {
             let mut places = targets(plugin, pass, classes);
+            places.extend(unclear_places(plugin, pass));
             places.extend(named.remove(&plugin.object.reference).unwrap_or_default());
             if plugin.enabled {
                 for place in places {
@@ -283,6 +284,47 @@ fn age(object: &Object) -> (i64, &str, &str) {
         &object.reference.namespace,
         &object.reference.name,
     )
+}
+
+/// What a targetRef may name.
+const TARGETS: [Kind; 8] = [
+    Kind::GatewayClass,
+    Kind::Gateway,
+    Kind::HttpRoute,
+    Kind::GrpcRoute,
+    Kind::IngressClass,
+    Kind::Ingress,
+    Kind::Service,
+    Kind::Consumer,
+];
+
+/// The places that targetRefs may mean which nobody can read: never more than the plugin's namespace, unless they say that
+/// they mean a class.
+fn unclear_places(plugin: &Plugin<'_>, pass: &Pass<'_>) -> Vec<Place> {
+    let namespace = &plugin.object.reference.namespace;
+    let means = |kind: &Kind| {
+        plugin
+            .unclear
+            .iter()
+            .any(|unclear| match unclear.kind.as_deref() {
+                Some(name) if TARGETS.iter().any(|known| known.kind() == name) => {
+                    kind.kind() == name
+                }
+                _ => kind.namespaced(),
+            })
+    };
+    TARGETS
+        .into_iter()
+        .filter(means)
+        .flat_map(|kind| pass.inputs.all(kind))
+        .map(|object| &object.reference)
+        .filter(|object| !object.kind.namespaced() || object.namespace == *namespace)
+        .map(|object| Place {
+            object: object.clone(),
+            section: None,
+            field: "spec.targetRefs".to_owned(),
+        })
+        .collect()
 }
 
 /// The places that a plugin's own targetRefs name.

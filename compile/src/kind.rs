@@ -71,12 +71,16 @@ impl Kind {
     /// One of our own kinds, of whatever version: such objects are not overlooked.
     #[must_use]
     pub fn own(api_version: &str, kind: &str) -> Option<Self> {
-        let group = api_version
-            .split_once('/')
-            .map_or(api_version, |(group, _)| group);
         Self::ALL
             .into_iter()
-            .find(|own| own.is_own() && group == OWN_GROUP && own.kind() == kind)
+            .find(|own| own.is_own() && Self::is_of_own_group(api_version) && own.kind() == kind)
+    }
+
+    /// Whether `api_version` is of Postern's own group, whatever the version.
+    #[must_use]
+    pub fn is_of_own_group(api_version: &str) -> bool {
+        let group = api_version.split_once('/').map(|(group, _)| group);
+        group.unwrap_or(api_version) == OWN_GROUP
     }
 
     /// API group; empty for the core group.

@@ -31,6 +31,8 @@ pub(crate) struct Plugin<'a> {
     pub(crate) kind: Option<Type>,
     pub(crate) enabled: bool,
     pub(crate) targets: Vec<TargetRef>,
+    /// What it protects besides, where nobody can read what that is.
+    pub(crate) unclear: Vec<Unclear>,
     config: Option<Config>,
     spec: Option<&'a AuthPluginSpec>,
     pub(crate) accepted: Reasons,
@@ -45,6 +47,12 @@ pub(crate) struct Plugin<'a> {
     values: Vec<Value<'a>>,
     /// Whether the Secret that has its name holds what is generated for it.
     generates: bool,
+}
+
+/// A target that cannot be read: it may be any object of the kind, or of any kind where not even that is said.
+#[derive(Debug, Default)]
+pub(crate) struct Unclear {
+    pub(crate) kind: Option<String>,
 }
 
 /// A value that a plugin's configuration refers to.
@@ -66,6 +74,7 @@ impl<'a> Plugin<'a> {
             kind: None,
             enabled: true,
             targets: Vec::new(),
+            unclear: Vec::new(),
             config: None,
             spec: None,
             accepted: Reasons::default(),
@@ -258,27 +267,27 @@ impl<'a> Plugin<'a> {
             .get("enabled")
             .and_then(Json::as_bool)
             .unwrap_or(true);
-        let mut unclear = false;
         match bad.spec.get("targetRefs") {
             None | Some(Json::Null) => {}
             Some(Json::Array(targets)) => {
                 for target in targets {
                     match salvage_target(target) {
                         Some(target) => self.targets.push(target),
-                        None => unclear = true,
+                        None => self.unclear.push(Unclear {
+                            kind: target.get("kind").and_then(Json::as_str).map(str::to_owned),
+                        }),
                     }
                 }
             }
-            Some(_) => unclear = true,
+            Some(_) => self.unclear.push(Unclear::default()),
         }
         let mut message = format!("{}: {}", bad.field, bad.message);
-        if unclear {
-            message.push_str(
-                "; some of its targetRefs cannot be read either, and what they mean is not closed",
-            );
+        message.push_str(if self.unclear.is_empty() {
+            "; what it protects is closed until this is right"
         } else {
-            message.push_str("; what it protects is closed until this is right");
-        }
+            "; some of its targetRefs cannot be read either, so all that they may mean in its namespace is closed until \
+             this is right"
+        });
         pass.findings.error(
             reference,
             "InvalidField",

@@ -180,10 +180,25 @@ fn what_cannot_be_read_closes_what_it_protects() {
         );
         world.assert_diagnostic(&["Error AuthPlugin shop/bad InvalidField", expected]);
     }
-    // Nothing says where it belongs.
-    let world = shop_with(&plugin("bad", "{targetRefs: everything, keyAuth: {}}"));
-    assert!(!world.route(ROUTE).rules[0].deny);
-    world.assert_diagnostic(&["AuthPlugin shop/bad", "targetRefs cannot be read either"]);
+    // Nothing says where it belongs: it may be anything in its namespace.
+    for (targets, closed) in [
+        ("everything", true),
+        ("[7]", true),
+        ("[{kind: Nothing}]", true),
+        ("[{kind: HTTPRoute, name: 7}]", true),
+        ("[{kind: Ingress, name: 7}]", false),
+    ] {
+        let world = shop_with(&plugin(
+            "bad",
+            &format!("{{targetRefs: {targets}, keyAuth: {{}}}}"),
+        ));
+        assert_eq!(world.route(ROUTE).rules[0].deny, closed, "{targets}");
+        world.assert_diagnostic(&["AuthPlugin shop/bad", "targetRefs cannot be read either"]);
+    }
+    let mut elsewhere = plugin("bad", "{targetRefs: everything, keyAuth: {}}");
+    elsewhere = elsewhere.replace("namespace: shop", "namespace: other");
+    let world = shop_with(&elsewhere);
+    assert!(!world.route(ROUTE).rules[0].deny, "another namespace");
     // Switched off means off, readable or not.
     let world = shop_with(&plugin(
         "bad",

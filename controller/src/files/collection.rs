@@ -5,6 +5,7 @@
 //! in steps.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use compile::{Level, Object, ObjectRef};
@@ -47,6 +48,8 @@ pub(super) struct FileState {
     pub(super) taken: Option<Digest>,
     pub(super) objects: BTreeMap<ObjectRef, Entry>,
     pub(super) findings: Vec<Finding>,
+    /// Whether there may be an AuthPlugin in it of which nobody knows what it protects.
+    pub(super) hides: bool,
     /// Since when it is gone, or empty.
     pub(super) gone: Option<Gone>,
 }
@@ -149,6 +152,7 @@ impl Collection {
                     let file = self.files.entry(key).or_default();
                     changes.any |= file.findings.as_slice() != [finding.clone()];
                     file.findings = vec![finding];
+                    file.hides |= file.taken.is_none();
                     file.gone = None;
                 }
                 Content::New { text, digest } => {
@@ -368,6 +372,15 @@ impl Collection {
     /// How many objects are in force.
     pub(super) fn len(&self) -> usize {
         self.in_force.len()
+    }
+
+    /// Files and folders in which there may be an AuthPlugin of which nobody knows what it protects.
+    pub(super) fn hiding(&self, scanner: &Scanner) -> Vec<PathBuf> {
+        let unlisted = self.unlisted.iter().map(|finding| finding.path.clone());
+        let files = self.files.iter().filter(|(_, file)| file.hides);
+        unlisted
+            .chain(files.map(|(key, _)| scanner.display(key)))
+            .collect()
     }
 
     /// Where the object in force stands.

@@ -18,8 +18,48 @@ pub(super) struct Unread {
     /// Within the file, from 1.
     pub(super) line: u32,
     pub(super) message: String,
-    /// What the lines above say, where they can be read without the rest.
-    pub(super) beginning: Option<Value>,
+    /// The lines above, where they can be read without the rest.
+    pub(super) beginning: Option<Beginning>,
+}
+
+/// What the lines above a mistake say.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Beginning {
+    pub(super) value: Value,
+    text: String,
+}
+
+impl Beginning {
+    /// Whether all that `field` says stands above the mistake: something beside it or around it follows.
+    pub(super) fn has_all_of(&self, field: &str) -> bool {
+        let starts = |line: &&str| {
+            line.trim_start()
+                .trim_start_matches("- ")
+                .strip_prefix(field)
+                .is_some_and(|rest| rest.starts_with(':'))
+        };
+        let mut lines = self.text.lines();
+        let Some(first) = lines.by_ref().find(starts) else {
+            return false;
+        };
+        let depth = indentation(first);
+        let mut ended = false;
+        for line in lines {
+            if starts(&line) {
+                // Which of the two is meant cannot be told from the lines.
+                return false;
+            }
+            let text = line.trim_start();
+            let says_something = !text.is_empty() && !text.starts_with('#');
+            // Items of a list may stand as deep as their field.
+            ended |= says_something && !text.starts_with('-') && indentation(line) <= depth;
+        }
+        ended
+    }
+}
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start().len()
 }
 
 /// Reads all documents of a YAML text.
@@ -47,7 +87,7 @@ fn yaml_value(text: &str) -> Result<Value, serde_saphyr::Error> {
 }
 
 /// The longest part above a mistake that can be read for itself. The mistake may have begun some lines before it shows.
-fn beginning(text: &str, line: u32) -> Option<Value> {
+fn beginning(text: &str, line: u32) -> Option<Beginning> {
     const TRIES: usize = 100;
     let ends: Vec<usize> = text
         .match_indices('\n')
@@ -57,8 +97,15 @@ fn beginning(text: &str, line: u32) -> Option<Value> {
     ends.iter()
         .rev()
         .take(TRIES)
-        .filter_map(|end| yaml_value(text.get(..*end)?).ok())
-        .find(Value::is_object)
+        .filter_map(|end| {
+            let text = text.get(..*end)?;
+            let value = yaml_value(text).ok().filter(Value::is_object)?;
+            Some(Beginning {
+                value,
+                text: text.to_owned(),
+            })
+        })
+        .next()
 }
 
 /// Reads all documents of a JSON text; after a bad one there is no telling where the next begins.
@@ -259,7 +306,27 @@ mod tests {
         ] {
             let documents = yaml(text);
             let unread = documents[0].value.as_ref().expect_err(text);
-            assert_eq!(unread.beginning.as_ref(), Some(&expected), "{text}");
+            let beginning = unread.beginning.as_ref().expect(text);
+            assert_eq!(beginning.value, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_go_on_below_a_mistake_is_not_all_there() {
+        for (text, all) in [
+            ("a:\n  b: 1\nc: [x\n", false),
+            ("a:\n  b: 1\nc: 2\nd: [x\n", true),
+            ("a:\n  b: 1\n# c: 2\n\n  d: [x\n", false),
+            ("a:\n- b: 1\n- c: [x\n", false),
+            ("a: [b]\n- c: [x\n", false),
+            ("x:\n  a: 1\n  c: 2\n  d: [x\n", true),
+            ("x:\n  a: 1\ny:\n  a: 2\nz: 1\nd: [x\n", false),
+            ("ab: 1\nc: 2\nd: [x\n", false),
+        ] {
+            let documents = yaml(text);
+            let unread = documents[0].value.as_ref().expect_err(text);
+            let beginning = unread.beginning.as_ref().expect(text);
+            assert_eq!(beginning.has_all_of("a"), all, "{text}");
         }
     }
 

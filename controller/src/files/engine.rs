@@ -33,6 +33,10 @@ pub(super) struct Engine {
     /// What was said already.
     said: BTreeSet<Finding>,
     manifests: Option<Arc<str>>,
+    /// What is compiled but not handed over yet, before the first time.
+    withheld: Diff,
+    /// Why.
+    hiding: Vec<PathBuf>,
     started: i64,
     count: u64,
 }
@@ -60,6 +64,8 @@ impl Engine {
             generated: HashMap::new(),
             said: BTreeSet::new(),
             manifests: None,
+            withheld: Diff::default(),
+            hiding: Vec::new(),
             started: Timestamp::now().as_second(),
             count: 0,
         }
@@ -108,7 +114,12 @@ impl Engine {
         self.report(&update);
         let manifests: Arc<str> = self.collection.read().digest(&self.scanner).into();
         let same = self.manifests.as_ref() == Some(&manifests);
-        if same && update.diff.is_empty() && self.count > 0 {
+        let diff = merged(std::mem::take(&mut self.withheld), update.diff);
+        if self.count == 0 && self.hides() {
+            self.withheld = diff;
+            return refresh;
+        }
+        if same && diff.is_empty() && self.count > 0 {
             return refresh;
         }
         self.count += 1;
@@ -116,10 +127,26 @@ impl Engine {
         let version = format!("{}.{}", self.started, self.count);
         refresh.change = Some(Change {
             version: version.into(),
-            diff: update.diff,
+            diff,
             manifests: Some(manifests),
         });
         refresh
+    }
+
+    /// Whether an AuthPlugin may be missing of which nobody knows what it protects; says so. Later on, what cannot be read
+    /// changes nothing, but before the first time there is no good state to keep.
+    fn hides(&mut self) -> bool {
+        let hiding = self.collection.read().hiding(&self.scanner);
+        if hiding != self.hiding {
+            for path in &hiding {
+                tracing::error!(
+                    path = %path.display(),
+                    "nothing is served until this can be read: there may be an AuthPlugin in it"
+                );
+            }
+            self.hiding = hiding;
+        }
+        !self.hiding.is_empty()
     }
 
     /// Compiles, and generates the Secrets that are asked for.

@@ -5,6 +5,7 @@ use compile::{DecodeError, Kind, Level, Object, ObjectRef};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::document::Beginning;
 use super::unknown;
 
 /// One object of a document, before its metadata are filled in.
@@ -101,18 +102,35 @@ impl Manifest {
         Some(ObjectRef::new(kind, namespace.unwrap_or("default"), name))
     }
 
-    /// The beginning of an AuthPlugin whose rest cannot be read, made so that it closes what it protects.
-    pub(super) fn closing(mut beginning: Value) -> Option<Self> {
+    /// The beginning of an AuthPlugin whose rest cannot be read, made so that it closes what it protects. None where not
+    /// even its name is sure.
+    pub(super) fn closing(beginning: Beginning) -> Option<Self> {
+        let all_targets = beginning.has_all_of("targetRefs");
+        let all_metadata = beginning.has_all_of("metadata");
+        let mut value = beginning.value;
+        let fields = value.as_object_mut()?;
         let unreadable = json!(format!("{}/unreadable", Kind::AuthPlugin.group()));
-        beginning
-            .as_object_mut()?
-            .insert("apiVersion".to_owned(), unreadable);
+        fields.insert("apiVersion".to_owned(), unreadable);
+        if !all_targets {
+            // Nor is it known what it protects.
+            fields.insert("spec".to_owned(), json!({"targetRefs": "unreadable"}));
+        }
         let manifest = Self {
             at: String::new(),
-            value: beginning,
+            value,
         };
-        let kind = manifest.reference()?.kind;
-        (kind == Kind::AuthPlugin).then_some(manifest)
+        let reference = manifest.reference().filter(|_| all_metadata)?;
+        (reference.kind == Kind::AuthPlugin && check_names(&reference).is_ok()).then_some(manifest)
+    }
+
+    /// Whether it is meant to be an AuthPlugin, or one of Postern's kinds that nobody can tell.
+    pub(super) fn may_protect(&self) -> bool {
+        let (api_version, kind) = (text(&self.value, "apiVersion"), text(&self.value, "kind"));
+        let ours = Kind::is_of_own_group(api_version);
+        if mentions_auth_plugin(kind) {
+            return ours || !api_version.contains('/');
+        }
+        ours && Kind::own(api_version, kind).is_none()
     }
 
     /// Tells one text from another.
@@ -198,8 +216,25 @@ impl Manifest {
     }
 }
 
+/// Whether a text that cannot be read may be, or hold, an AuthPlugin.
+pub(super) fn mentions_auth_plugin(text: &str) -> bool {
+    mentions_of_auth_plugin(text) > 0
+}
+
+/// How often a text names the kind, however its letters are written.
+pub(super) fn mentions_of_auth_plugin(text: &str) -> usize {
+    let kind = Kind::AuthPlugin.kind().as_bytes();
+    text.as_bytes()
+        .windows(kind.len())
+        .filter(|window| window.eq_ignore_ascii_case(kind))
+        .count()
+}
+
 fn refusal(reference: Option<&ObjectRef>, error: &DecodeError) -> Read {
     let (level, field, message) = match error {
+        DecodeError::UnknownKind { api_version, .. } if Kind::is_of_own_group(api_version) => {
+            (Level::Error, "kind".to_owned(), error.to_string())
+        }
         DecodeError::UnknownKind { .. } => (
             Level::Warning,
             String::new(),

@@ -32,9 +32,13 @@ impl Reader<'_> {
             Ok(value) => value,
             Err(unread) => {
                 self.unnamed = true;
-                if let Some(manifest) = unread.beginning.and_then(Manifest::closing) {
-                    self.close(manifest, line);
-                }
+                let closed = unread
+                    .beginning
+                    .and_then(Manifest::closing)
+                    .is_some_and(|manifest| self.close(manifest, line));
+                // Where a marker is missing, another object begins in the same text.
+                let more = manifest::mentions_of_auth_plugin(text) > usize::from(closed);
+                self.file.hides |= more;
                 let finding = Finding::of_text(self.path.to_owned(), unread.line, unread.message);
                 self.file.findings.push(finding);
                 return;
@@ -81,6 +85,7 @@ impl Reader<'_> {
             return;
         }
         let was_good = before.is_some_and(|before| before.good);
+        let may_protect = manifest.may_protect();
         let stamp = Stamp {
             created: reference
                 .as_ref()
@@ -123,6 +128,7 @@ impl Reader<'_> {
                 );
             }
             Read::Refused { reference, note } => {
+                self.file.hides |= may_protect && !was_good;
                 self.refused(reference, was_good, at, digest, note, position)
             }
         }
@@ -140,12 +146,15 @@ impl Reader<'_> {
 
     /// Nobody knows how an AuthPlugin protects when its text cannot be read, so nothing passes: unless its last good
     /// state is still in force.
-    fn close(&mut self, manifest: Manifest, line: u32) {
+    fn close(&mut self, manifest: Manifest, line: u32) -> bool {
         let Some(reference) = manifest.reference() else {
-            return;
+            return false;
         };
-        if self.in_force.contains_key(&reference) || self.file.objects.contains_key(&reference) {
-            return;
+        if self.in_force.contains_key(&reference) {
+            return true;
+        }
+        if self.file.objects.contains_key(&reference) {
+            return false;
         }
         let stamp = Stamp {
             created: self.seen.first_seen(&reference),
@@ -163,7 +172,9 @@ impl Reader<'_> {
                 told: true,
             };
             self.file.objects.insert(reference, entry);
+            return true;
         }
+        false
     }
 
     fn refused(

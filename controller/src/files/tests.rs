@@ -434,3 +434,79 @@ spec:
     assert!(lines.contains(&(6, "spec.ttl")), "{:?}", verdict.findings);
     assert!(verdict.findings.iter().all(|finding| finding.path == path));
 }
+
+const LOCK: &str = "\
+apiVersion: postern.dev/v1alpha1
+kind: AuthPlugin
+metadata: {name: lock}
+spec:
+  targetRefs:
+  - {group: gateway.networking.k8s.io, kind: HTTPRoute, name: orders}
+  keyAuth: {}
+";
+
+#[test]
+fn nothing_is_handed_over_at_first_where_a_lock_may_be_missing() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n";
+    let with = |from: &str, to: &str| LOCK.replace(from, to);
+    for (name, text, hides) in [
+        ("not UTF-8", b"\xff".to_vec(), true),
+        ("no name", with("{name: lock}", "{}").into(), true),
+        ("a bad name", with("lock", "Lock!").into(), true),
+        (
+            "a typing error",
+            with("AuthPlugin", "AuthPlugn").into(),
+            true,
+        ),
+        ("no group", with("postern.dev/", "").into(), true),
+        ("no version", with("apiVersion", "version").into(), true),
+        ("broken metadata", with("lock}", "lock").into(), true),
+        (
+            "two objects in one",
+            format!("{service}{LOCK}").into(),
+            true,
+        ),
+        (
+            "two locks in one",
+            (with("spec:", "spec: [") + LOCK).into(),
+            true,
+        ),
+        ("broken JSON", b"{\"kind\": \"AuthPlugin\", ".to_vec(), true),
+        // Its targets can be read, and are closed; or everything is that they may be.
+        (
+            "broken below",
+            with("keyAuth: {}", "keyAuth: {").into(),
+            false,
+        ),
+        ("broken targets", with("orders}", "orders").into(), false),
+        ("something else", b"kind: [".to_vec(), false),
+        (
+            "of another project",
+            with("postern.dev", "example.com").into(),
+            false,
+        ),
+    ] {
+        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(folder.path().join("good.yaml"), consumer("one", "x")).unwrap();
+        let lock = folder.path().join("lock.yaml");
+        fs::write(&lock, text).unwrap();
+        let mut engine = engine(folder.path(), state.path());
+        let first = engine.refresh(true).change;
+        assert_eq!(first.is_none(), hides, "{name}");
+        if !hides {
+            continue;
+        }
+        assert!(engine.refresh(false).change.is_none(), "{name}: still");
+        fs::write(&lock, LOCK).unwrap();
+        let change = engine.refresh(false).change.expect(name);
+        for key in ["Consumer/default/one", "Plugin/default/lock"] {
+            assert!(change.diff.upserts.contains_key(key), "{name}: {key}");
+        }
+        // From now on there is a good state to keep.
+        fs::write(&lock, b"\xff").unwrap();
+        fs::write(folder.path().join("more.yaml"), consumer("two", "z")).unwrap();
+        let change = engine.refresh(false).change.expect(name);
+        assert!(change.diff.removals.is_empty(), "{name}");
+        assert!(change.diff.upserts.contains_key("Consumer/default/two"));
+    }
+}

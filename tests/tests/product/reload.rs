@@ -191,6 +191,40 @@ async fn a_file_that_is_bad_from_the_start_harms_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_lock_that_cannot_be_read_at_first_keeps_everything_closed() {
+    let upstream = Upstream::named("echo").await;
+    let port = harness::ports::Port::reserve();
+    let folder = Folder::default();
+    let mut objects = harness::objects::service("echo", upstream.port());
+    objects.extend([
+        harness::objects::gateway_class(),
+        harness::objects::gateway("gateway", &[http_listener("http", port.number())]),
+        route("r", "r.test", "echo"),
+    ]);
+    folder.put("good.yaml", &objects);
+    let lock = yaml(&[key_auth("k", "r", &json!({}))]);
+    folder.write("lock.yaml", &lock.replace("metadata", "metadata: ["));
+    let state = std::sync::Arc::new(tempfile::TempDir::new().unwrap());
+    let mut postern = Postern::spawn(folder.path(), state, &[]);
+    postern
+        .log_line("why nothing is served", |l| {
+            l.contains("nothing is served until this can be read") && l.contains("lock.yaml")
+        })
+        .await;
+    let up = async || {
+        tokio::net::TcpStream::connect(("127.0.0.1", port.number()))
+            .await
+            .is_ok()
+    };
+    assert!(!up().await, "no listener is open");
+    folder.write("lock.yaml", &lock);
+    postern.ready(&folder.digest()).await;
+    assert!(up().await);
+    let mut connection = Connection::open(port.number()).await;
+    assert_eq!(connection.ask(get("r.test", "/", &[])).await.status, 401);
+}
+
+#[tokio::test]
 async fn listeners_open_and_close_without_touching_others() {
     let mut build = Rig::build();
     let second = build.port();
