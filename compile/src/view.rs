@@ -92,6 +92,13 @@ impl Compiler {
         self.keys().holder(namespace, &Unique::JwtKey(key.into()))
     }
 
+    /// The Credential of a namespace that is the application of this client id.
+    #[must_use]
+    pub fn client_id_holder(&self, namespace: &str, client_id: &str) -> Option<&ObjectRef> {
+        self.keys()
+            .holder(namespace, &Unique::ClientId(client_id.into()))
+    }
+
     /// Whether everything that follows from a Consumer, Credential or AuthPlugin has been compiled.
     #[must_use]
     pub fn is_compiled(&self, reference: &ObjectRef) -> bool {

@@ -33,10 +33,10 @@ pub(super) enum Read {
 
 /// Something about a manifest, for a [`super::Finding`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Note {
+pub(crate) struct Note {
     pub(super) level: Level,
-    pub(super) field: String,
-    pub(super) message: String,
+    pub(crate) field: String,
+    pub(crate) message: String,
 }
 
 /// What an API server would fill in.
@@ -256,7 +256,7 @@ fn refusal(reference: Option<&ObjectRef>, error: &DecodeError) -> Read {
 }
 
 /// Names are checked as an API server does: they become parts of keys, of file names and of messages.
-fn check_names(reference: &ObjectRef) -> Result<(), Note> {
+pub(crate) fn check_names(reference: &ObjectRef) -> Result<(), Note> {
     let wrong = |field: &str, value: &str, limit: usize| Note {
         level: Level::Error,
         field: field.to_owned(),
@@ -274,7 +274,8 @@ fn check_names(reference: &ObjectRef) -> Result<(), Note> {
     Ok(())
 }
 
-fn is_label(text: &str) -> bool {
+/// Whether a text can be the name of a namespace (RFC 1123, section 2.1, in lower case).
+pub(crate) fn is_label(text: &str) -> bool {
     is_label_of(text, 63)
 }
 

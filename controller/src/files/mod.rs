@@ -39,6 +39,7 @@ pub use scan::Input;
 pub use started::{Example, InForce, ListenerInForce};
 pub use state::StateError;
 
+pub(crate) use manifest::{check_names, is_label};
 pub(crate) use places::Places;
 
 use engine::Engine;

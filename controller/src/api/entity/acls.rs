@@ -21,7 +21,7 @@ static ENTITY: LazyLock<Arc<Value>> = LazyLock::new(|| {
             "created_at": {"type": ["integer", "null"], "description": "Of the consumer, in milliseconds since 1970."},
             "group": {"type": "string", "minLength": 1, "maxLength": 128},
             "consumer": {"type": ["object", "null"], "properties": {"id": {"type": "string"}}},
-            "namespace": {"type": ["string", "null"], "maxLength": 63},
+            "namespace": {"type": ["string", "null"], "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
         },
     }))
 });

@@ -26,7 +26,7 @@ static BODY: LazyLock<Arc<Value>> = LazyLock::new(|| {
             "custom_id": {"type": ["string", "null"], "minLength": 1, "maxLength": 253, "description": "Unique in its namespace."},
             "tags": {"type": ["array", "null"], "maxItems": 64, "items": {"type": "string", "minLength": 1, "maxLength": 128}},
             "created_at": {"type": ["integer", "null"]},
-            "namespace": {"type": ["string", "null"], "maxLength": 63},
+            "namespace": {"type": ["string", "null"], "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
         },
     }))
 });

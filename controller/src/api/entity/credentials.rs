@@ -41,7 +41,7 @@ fn properties(proof: Type) -> Map<String, Value> {
         ("consumer_id", json!({"type": ["string", "null"]})),
         (
             "namespace",
-            json!({"type": ["string", "null"], "maxLength": 63}),
+            json!({"type": ["string", "null"], "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}),
         ),
         (
             "tags",
@@ -297,8 +297,8 @@ async fn run_one(
         return Ok(Answer::NoContent);
     }
     if method == Method::PUT {
-        for field in ["tags", "ttl"] {
-            fields.entry(field).or_insert(Value::Null);
+        for field in ["tags", "ttl"].iter().chain(proof.replaced()) {
+            fields.entry(*field).or_insert(Value::Null);
         }
     }
     let entries = update(proof, &call, &reference, fields).await?;
@@ -351,7 +351,7 @@ async fn update(
             fields.remove(name);
         }
     }
-    if [secret, "algorithm"]
+    if [secret, "algorithm", "client_type"]
         .iter()
         .any(|name| text(&fields, name).is_some())
     {

@@ -6,6 +6,7 @@ mod credentials;
 mod find;
 mod jwts;
 mod key_auths;
+mod oauth2s;
 mod plugin_config;
 mod plugins;
 mod proof;
@@ -20,12 +21,13 @@ use serde_json::{Map, Value, json};
 
 use super::endpoint::{Call, Endpoint};
 use super::refused::Violations;
+use crate::files::is_label;
 
 pub(super) use plugin_config::blocks;
 pub(super) use proof::{Made, Proof, Seen};
 
 /// The types of credentials.
-pub(super) static PROOFS: [&dyn Proof; 2] = [&key_auths::KeyAuths, &jwts::Jwts];
+pub(super) static PROOFS: [&dyn Proof; 3] = [&key_auths::KeyAuths, &jwts::Jwts, &oauth2s::OAuth2s];
 
 /// What can be called about entities.
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -89,14 +91,21 @@ fn fixed(fields: &mut Map<String, Value>, shown: Option<&Value>, names: &[&str])
 fn namespace_for(call: &Call, fields: &mut Map<String, Value>) -> Result<String, Violations> {
     let named = fields.remove("namespace");
     let named = named.as_ref().and_then(Value::as_str);
-    match (call.namespace(), named) {
-        (Some(asked), Some(named)) if asked != named => Err(Violations::of(
-            "namespace",
-            "differs from the one of the query",
-        )),
-        (Some(namespace), _) | (None, Some(namespace)) => Ok(namespace.to_owned()),
-        (None, None) => Ok(call.api.namespace.clone()),
+    let namespace = match (call.namespace(), named) {
+        (Some(asked), Some(named)) if asked != named => {
+            let message = "differs from the one of the query";
+            return Err(Violations::of("namespace", message));
+        }
+        (Some(namespace), _) | (None, Some(namespace)) => namespace,
+        (None, None) => &call.api.namespace,
+    };
+    // It becomes part of paths: of files, and of what the API server is asked for.
+    if !is_label(namespace) {
+        let message =
+            "must be at most 63 lower-case letters, digits and '-', a letter or digit at both ends";
+        return Err(Violations::of("namespace", message));
     }
+    Ok(namespace.to_owned())
 }
 
 fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {

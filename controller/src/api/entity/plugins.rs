@@ -41,7 +41,7 @@ static BODY: LazyLock<Arc<Value>> = LazyLock::new(|| {
             "tags": {"type": ["array", "null"], "maxItems": 64, "items": {"type": "string", "minLength": 1, "maxLength": 128}},
             "target_refs": {"type": ["array", "null"], "items": {"type": "object"},
                 "description": "Everything that it protects, as the AuthPlugin says."},
-            "namespace": {"type": ["string", "null"], "maxLength": 63},
+            "namespace": {"type": ["string", "null"], "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
         },
     }))
 });

@@ -27,6 +27,10 @@ pub(crate) trait Proof: Send + Sync + 'static {
     fn unique_is_secret(&self) -> bool;
     /// Secret field, and the entry of the Secret that holds it.
     fn secret(&self) -> (&'static str, &'static str);
+    /// Fields that a PUT takes away where it does not name them, besides those of any type.
+    fn replaced(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Whether a Credential is of this type.
     fn is(&self, spec: &CredentialSpec) -> bool;
     /// The fields that only this type has.

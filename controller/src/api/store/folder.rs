@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
 use super::{Change, Edit, decoded, holds, in_force_after, secret, secret_ref};
-use crate::api::refused::Refused;
-use crate::files::Places;
+use crate::api::refused::{Refused, Violations};
+use crate::files::{Places, check_names};
 use crate::held::Held;
 
 const HEAD: &str =
@@ -48,6 +48,9 @@ impl Folder {
                     .to_owned(),
             )
         })?;
+        // No name leads out of the folder, whoever checked it before.
+        check_names(reference)
+            .map_err(|note| Refused::Violations(Violations::of(&note.field, &note.message)))?;
         let ObjectRef {
             kind,
             namespace,

@@ -101,6 +101,37 @@ async fn the_users_own_files_are_never_written() {
 }
 
 #[tokio::test]
+async fn an_application_that_could_not_work_is_refused() {
+    let admin = Admin::with([]).await;
+    admin
+        .done("POST", "/consumers", json!({"username": "alice"}))
+        .await;
+    let taken = json!({"name": "app", "client_id": "taken"});
+    admin
+        .done("POST", "/consumers/alice/oauth2", taken.clone())
+        .await;
+    for (body, status) in [
+        (taken, 409),
+        (json!({}), 400),
+        (json!({"name": "app", "client_id": "a:b"}), 400),
+        (
+            json!({"name": "app", "redirect_uris": ["javascript:alert(1)"]}),
+            400,
+        ),
+        (json!({"name": "app", "hash_secret": true}), 400),
+        (
+            json!({"name": "app", "client_type": "public", "client_secret": "s"}),
+            400,
+        ),
+    ] {
+        let answer = admin.call("POST", "/consumers/alice/oauth2", &body).await;
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+    }
+    let all = admin.done("GET", "/oauth2", Value::Null).await;
+    assert_eq!(all["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
 async fn a_value_that_is_taken_or_bad_leaves_nothing_behind() {
     let admin = Admin::with([]).await;
     admin
@@ -118,6 +149,17 @@ async fn a_value_that_is_taken_or_bad_leaves_nothing_behind() {
         ),
         ("/consumers", json!({}), 400),
         ("/consumers", json!({"username": "x", "id": "no"}), 400),
+        (
+            "/consumers",
+            json!({"username": "x", "namespace": "../../.."}),
+            400,
+        ),
+        ("/consumers?namespace=a%2Fb", json!({"username": "x"}), 400),
+        (
+            "/consumers",
+            json!({"username": "x", "namespace": "X"}),
+            400,
+        ),
         ("/consumers/alice/key-auth", json!({"key": "k"}), 409),
         ("/consumers/alice/key-auth", json!({"ttl": -1}), 400),
         (
