@@ -38,7 +38,7 @@ test-product: setup ## the product as a process: Rust suite and black-box cases
 	tests/admin/run.sh
 
 .PHONY: test-idp
-test-idp: ## tokens of a real Keycloak and oidc-provider (as root; Java, Maven, Node)
+test-idp: ## a real Keycloak and oidc-provider, and real applications (as root; Java, Maven, Node, Python, Go)
 	@POSTERN=$(QUICK)
 	POSTERN="$$POSTERN" tests/idp/run.sh
 

@@ -70,12 +70,15 @@ class Keycloak(Issuer):
     def token(self):
         return token(self.issuer + "/protocol/openid-connect/token")
 
-    def rotate(self):
+    def admin(self):
         admin = "http://127.0.0.1:18080/realms/master/protocol/openid-connect/token"
         form = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": "admin"}
         status, body = call(admin, form)
         assert status == 200, body
-        bearer = {"Authorization": "Bearer " + json.loads(body)["access_token"]}
+        return {"Authorization": "Bearer " + json.loads(body)["access_token"]}
+
+    def rotate(self):
+        bearer = self.admin()
         config = {"priority": ["200"], "enabled": ["true"], "active": ["true"], "keySize": ["2048"], "algorithm": ["RS256"]}
         component = {
             "name": "rotated", "providerId": "rsa-generated", "config": config,

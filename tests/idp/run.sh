@@ -1,7 +1,8 @@
 #!/bin/bash
-# Tokens of a real Keycloak and a real oidc-provider against the binary in $POSTERN, in a
-# network of their own (as root). Both are fetched once, through Maven and npm, and kept
-# under ~/.cache/postern; Keycloak needs a JDK of 17 or newer, oidc-provider Node 20.
+# A real Keycloak and a real oidc-provider with the binary in $POSTERN, and real
+# applications with the gateway as their provider, in networks of their own (as root).
+# What is needed is fetched once, through Maven, npm, pip and Go, and kept under
+# ~/.cache/postern; Keycloak needs a JDK of 17 or newer, the others Node 20, Python and Go 1.26.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${POSTERN:?set it to the postern binary to test}"
@@ -13,7 +14,23 @@ mkdir -p "$cache"
   flock 9
   "$here/keycloak.sh" get
   "$here/oidc-provider.sh" get
+  venv=$cache/idp-venv
+  if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$venv/requirements.txt"
+  fi
+  target=${CARGO_TARGET_DIR:-$here/../../target}
+  cargo build --quiet --manifest-path "$here/../../Cargo.toml" --target-dir "$target" \
+    --package postern-echo --package postern-login
+  (cd "$here/go" && go build -o "$cache/idp-go-client" .)
   export PYTHONDONTWRITEBYTECODE=1
   # shellcheck disable=SC2016 # it is the inner shell that reads them
   unshare --net bash -c 'ip link set lo up && exec python3 "$1" "$2"' _ "$here/check.py" "$POSTERN"
+  # shellcheck disable=SC2016
+  unshare --net bash -c 'ip link set lo up && exec python3 "$1" "$2"' _ "$here/sign_in.py" "$POSTERN"
+  # shellcheck disable=SC2016
+  unshare --net bash -c 'ip link set lo up && exec python3 "$@"' _ \
+    "$here/provider.py" "$POSTERN" "$target/debug" "$OP_STATE" "$venv/bin/python" "$cache/idp-go-client"
 ) 9> "$cache/idp.lock"

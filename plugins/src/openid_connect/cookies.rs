@@ -154,6 +154,35 @@ impl Jar {
         }
     }
 
+    /// Takes the plugin's cookies out of a request: with them the upstream could be the user. The others stay as they are.
+    pub(super) fn hide(&self, headers: &mut HeaderMap, channel: Channel) {
+        let session = self.session(channel);
+        let is_own = |pair: &[u8]| {
+            let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+            match name.strip_prefix(session.as_bytes()) {
+                Some(b"" | [b'_', b'2'..=b'9'] | [b'_', b'l', b'_', ..]) => true,
+                Some(_) | None => false,
+            }
+        };
+        let mut kept = Vec::new();
+        for line in headers.get_all(COOKIE) {
+            let pairs = line.as_bytes().split(|byte| *byte == b';');
+            let others: Vec<&[u8]> = pairs
+                .map(<[u8]>::trim_ascii)
+                .filter(|pair| !pair.is_empty() && !is_own(pair))
+                .collect();
+            if let Ok(line) = HeaderValue::from_bytes(&others.join(&b"; "[..]))
+                && !line.is_empty()
+            {
+                kept.push(line);
+            }
+        }
+        headers.remove(COOKIE);
+        for line in kept {
+            headers.append(COOKIE, line);
+        }
+    }
+
     /// The session's cookie, put together.
     pub(super) fn session_of(&self, headers: &HeaderMap, channel: Channel) -> Option<String> {
         let name = self.session(channel);
@@ -227,6 +256,35 @@ mod tests {
         let mut edits = ResponseEdits::default();
         let long = "x".repeat(MAX_CHUNKS * CHUNK + 1);
         assert!(!jar.set_session(&mut edits, Channel::Tls, &HeaderMap::new(), &long, 60));
+    }
+
+    #[test]
+    fn what_is_the_plugins_is_kept_from_the_upstream() {
+        let jar = Jar::new(&Options::default());
+        let mut headers = HeaderMap::new();
+        for line in [
+            &b"a=\xff; __Host-session=2.x; b"[..],
+            b"__Host-session_2=y; __Host-session_l_abc=z",
+            b"__Host-sessions=1;__Host-session_x=2;  session=3;",
+        ] {
+            headers.append(COOKIE, HeaderValue::from_bytes(line).unwrap());
+        }
+        jar.hide(&mut headers, Channel::Tls);
+        let left: Vec<_> = headers
+            .get_all(COOKIE)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        assert_eq!(
+            left,
+            [
+                &b"a=\xff; b"[..],
+                b"__Host-sessions=1; __Host-session_x=2; session=3",
+            ]
+        );
+        headers.remove(COOKIE);
+        jar.hide(&mut headers, Channel::Tls);
+        assert!(headers.is_empty());
     }
 
     #[test]

@@ -124,6 +124,7 @@ impl Handler {
         let held = held.ok_or(Failure::NoSession(Start::anew("login")))?;
         let held = self.examine(sessions, held, exchange).await?;
         self.pass(exchange, &held.session)?;
+        sessions.jar.hide(&mut exchange.head.headers, channel);
         Ok("session")
     }
 

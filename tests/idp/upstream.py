@@ -1,0 +1,54 @@
+"""Tokens for upstreams from real providers, with each way in which the gateway can prove itself."""
+
+import concurrent.futures
+import json
+
+import check
+
+SCOPES = {"kc": ["profile"], "op": []}
+METHODS = {
+    "basic": {"authMethod": "client_secret_basic"},
+    "post": {"authMethod": "client_secret_post"},
+    # Both providers know the key of the client for HS256.
+    "secret-jwt": {"authMethod": "client_secret_jwt", "clientSecretJwtAlg": "HS256"},
+    "private-key": {"authMethod": "private_key_jwt"},
+}
+
+
+def objects(provider, route):
+    for name, client in METHODS.items():
+        own = f"{provider.short}-up-{name}"
+        secrets = f"{provider.short}-clients"
+        signs_in_as = provider.clients[name]
+        oauth = {
+            "tokenEndpoint": provider.token_endpoint, "clientId": signs_in_as["clientId"], "scopes": SCOPES[provider.short],
+        }
+        if name == "private-key":
+            client = {**client, "privateKeySecretRef": {"name": secrets, "key": "key"}}
+        else:
+            oauth["clientSecretRef"] = {"name": secrets, "key": signs_in_as["clientSecretRef"]["key"]}
+        target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": own}
+        yield route(own, [])
+        yield {
+            "apiVersion": "postern.dev/v1alpha1", "kind": "AuthPlugin", "metadata": {"name": own},
+            "spec": {"targetRefs": [target], "upstreamOauth": {"oauth": oauth, "client": client}},
+        }
+
+
+def tokens(provider, active):
+    """Every upstream gets one token, however many ask at once; returns them."""
+    found = []
+    for name in METHODS:
+        page = f"{check.GATEWAY}/{provider.short}-up-{name}/"
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: check.call(page, headers={"Authorization": "Bearer mine"}), range(16)))
+        assert {status for status, _ in answers} == {200}, answers[0]
+        sent = {json.loads(body)["authorization"] for _, body in answers}
+        assert len(sent) == 1, f"{name}: {len(sent)} tokens"
+        word, token = sent.pop().split(" ")
+        assert word == "Bearer" and token != "mine"
+        if name in ("basic", "post"):
+            client = provider.clients[name]["clientId"]
+            assert active(provider, token, client), f"{name}: the provider does not know the token"
+        found.append(token)
+    return found
