@@ -38,7 +38,7 @@ test-product: setup ## the product as a process: Rust suite and black-box cases
 	tests/admin/run.sh
 
 .PHONY: test-idp
-test-idp: ## a real Keycloak and oidc-provider, and real applications (as root; Java, Maven, Node, Python, Go)
+test-idp: ## real identity providers, applications and a browser (as root; see tests/idp/run.sh)
 	@POSTERN=$(QUICK)
 	POSTERN="$$POSTERN" tests/idp/run.sh
 

@@ -83,6 +83,15 @@ impl Kind {
         group.unwrap_or(api_version) == OWN_GROUP
     }
 
+    /// Whether it says what of the traffic goes where.
+    #[must_use]
+    pub const fn is_route(self) -> bool {
+        matches!(
+            self,
+            Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute | Self::Ingress
+        )
+    }
+
     /// API group; empty for the core group.
     #[must_use]
     pub const fn group(self) -> &'static str {

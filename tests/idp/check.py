@@ -173,11 +173,11 @@ def check(issuer):
     return first, second
 
 
-def wait_ready(process):
+def wait_ready(process, status="http://127.0.0.1:8100"):
     for _ in range(600):
         assert process.poll() is None, "postern has ended"
         try:
-            if call("http://127.0.0.1:8100/readyz")[0] == 200:
+            if call(status + "/readyz")[0] == 200:
                 return
         except OSError:
             pass

@@ -111,6 +111,7 @@ const provider = new Provider(issuer, {
 for (const name of ['server_error', 'grant.error', 'authorization.error']) {
   provider.on(name, (ctx, err) => console.error(name, err.message, err.error_detail ?? ''));
 }
+provider.on('grant.success', (ctx) => console.log('grant', ctx.oidc.params.grant_type));
 provider.on('backchannel.error', (ctx, err, to) => console.error('backchannel.error', to.clientId, err.message, err.cause?.message ?? ''));
 const server = provider.listen(port, '127.0.0.1', () => console.log(issuer));
 process.on('SIGTERM', () => { server.closeAllConnections(); server.close(() => process.exit(0)); });

@@ -1,19 +1,21 @@
 #!/bin/bash
-# A real Keycloak and a real oidc-provider with the binary in $POSTERN, and real
+# A real Keycloak, oidc-provider and Spring Authorization Server with the binary in $POSTERN, and real
 # applications with the gateway as their provider, in networks of their own (as root).
 # What is needed is fetched once, through Maven, npm, pip and Go, and kept under
-# ~/.cache/postern; Keycloak needs a JDK of 17 or newer, the others Node 20, Python and Go 1.26.
+# ~/.cache/postern; Keycloak needs a JDK of 17 or newer, the others Node 20, Python, Go 1.26,
+# redis-server and chromium (of $CHROMIUM, by default /usr/bin/chromium).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${POSTERN:?set it to the postern binary to test}"
 POSTERN=$(realpath "$POSTERN")
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/postern
-export KC_STATE=$cache/keycloak OP_STATE=$cache/oidc-provider
+export KC_STATE=$cache/keycloak OP_STATE=$cache/oidc-provider SI_STATE=$cache/spring
 mkdir -p "$cache"
 ( # One run at a time fetches, and uses them.
   flock 9
   "$here/keycloak.sh" get
   "$here/oidc-provider.sh" get
+  "$here/spring.sh" get
   venv=$cache/idp-venv
   if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
     rm -rf "$venv"

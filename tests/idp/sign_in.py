@@ -1,7 +1,7 @@
 """Signing in at real providers: code flow with each way of a client's authentication, several tabs, renewal with rotation
 under parallel requests, logout with revocation, logout by the provider, access tokens judged by introspection and by keys, and tokens for upstreams.
 
-sign_in.py POSTERN [kc] [op]: everything runs on loopback, on ports that are fixed: use run.sh, which gives it a network of its own.
+sign_in.py POSTERN [kc] [op] [si]: everything runs on loopback, on ports that are fixed: use run.sh, which gives it a network of its own.
 """
 
 import base64
@@ -9,6 +9,8 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ import time
 
 import browser
 import check
+import fleet
 import upstream
 
 GATEWAY = check.GATEWAY
@@ -35,6 +38,7 @@ class Keycloak(check.Keycloak):
     token_endpoint = check.Keycloak.issuer + "/protocol/openid-connect/token"
     introspection = token_endpoint + "/introspect"
     more = {"scope": "openid profile email"}
+    introspects_as = {"clientId": "gw-bearer", **secret("bearer")}
     clients = {
         "basic": {"clientId": "gw-secret", "tokenEndpointAuthMethod": "client_secret_basic", **secret("secret")},
         "post": {"clientId": "gw-secret", "tokenEndpointAuthMethod": "client_secret_post", **secret("secret")},
@@ -46,11 +50,30 @@ class Keycloak(check.Keycloak):
 
     def __init__(self):
         self.environment = {**os.environ, "KC_BACKCHANNEL_LOGOUT_URL": f"{GATEWAY}/kc-basic/ended"}
-        self.key = pathlib.Path(os.environ["KC_STATE"]) / "client-key.pem"
+
+    @property
+    def key(self):
+        return pathlib.Path(os.environ["KC_STATE"]) / "client-key.pem"
 
     def known(self):
         """A token that introspection knows."""
         return self.token()
+
+    def enlarge(self, client):
+        """Makes all that the client gets larger than cookies can be."""
+        bearer = self.admin()
+        clients = "http://127.0.0.1:18080/admin/realms/gw/clients"
+        _, body = check.call(f"{clients}?clientId={client}", headers=bearer)
+        config = {
+            "claim.name": "large", "claim.value": secrets.token_urlsafe(7500), "jsonType.label": "String",
+            "id.token.claim": "true", "access.token.claim": "true", "userinfo.token.claim": "true",
+        }
+        mapper = {
+            "name": "large", "protocol": "openid-connect", "protocolMapper": "oidc-hardcoded-claim-mapper", "config": config,
+        }
+        url = f"{clients}/{json.loads(body)[0]['id']}/protocol-mappers/models"
+        status, body = check.call(url, headers=bearer, document=mapper)
+        assert status == 201, f"{status} {body}"
 
     def end_sessions(self, _):
         """As an administrator does."""
@@ -68,16 +91,24 @@ class OidcProvider(check.OidcProvider):
     introspection = token_endpoint + "/introspection"
     # It gives refresh tokens to those who ask for this, and users who agree to it.
     more = {"scope": "openid profile email offline_access", "authorizationParams": {"prompt": "consent"}}
+    introspects_as = Keycloak.introspects_as
     clients = {**Keycloak.clients, "post": {**Keycloak.clients["post"], "clientId": "gw-post"}}
 
     def __init__(self):
-        callbacks = [f"{GATEWAY}/op-{name}/callback" for name in [*self.clients, "wrong"]]
+        callbacks = [f"{GATEWAY}/op-{name}/callback" for name in [*self.clients, "wrong", fleet.NAME]]
         self.environment = {
             **os.environ,
             "OP_REDIRECT_URIS": ",".join([*callbacks, BYE]),
             "OP_BACKCHANNEL_LOGOUT_URI": f"{GATEWAY}/op-basic/ended",
         }
-        self.key = pathlib.Path(os.environ["OP_STATE"]) / "client-key.pem"
+
+    @property
+    def key(self):
+        return pathlib.Path(os.environ["OP_STATE"]) / "client-key.pem"
+
+    def renewals(self):
+        log = (pathlib.Path(os.environ["OP_STATE"]) / "log").read_text()
+        return log.count("grant refresh_token")
 
     def known(self):
         """It says nothing of tokens that are signed."""
@@ -89,6 +120,26 @@ class OidcProvider(check.OidcProvider):
         assert status == 200, f"{status} {text}"
 
 
+class Spring(check.Issuer):
+    program, short = "spring.sh", "si"
+    issuer = "http://127.0.0.1:18095"
+    token_endpoint = issuer + "/oauth2/token"
+    introspection = issuer + "/oauth2/introspect"
+    more = {"scope": "openid profile email"}
+    clients = {name: Keycloak.clients[name] for name in ("basic", "post", "secret-jwt", "public")}
+    introspects_as = {"clientId": "gw-secret", **secret("secret")}
+
+    def __init__(self):
+        names = [*self.clients, "wrong", "large", "brief", fleet.NAME]
+        callbacks = [f"{GATEWAY}/si-{name}/callback" for name in names]
+        self.environment = {**os.environ, "SI_REDIRECT_URIS": ",".join([*callbacks, BYE])}
+
+    def token(self):
+        return check.token(self.token_endpoint)
+
+    known = token
+
+
 def objects(providers):
     made = [o for o in check.objects([]) if o["kind"] != "Consumer"]
     made.append(route("bye", []))
@@ -97,7 +148,8 @@ def objects(providers):
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{provider.short}-clients"},
             "stringData": {
                 "secret": SECRET, "long": LONG_SECRET, "es256": "gw-es256-value", "bearer": "gw-bearer-value", "wrong": "wrong",
-                "key": provider.key.read_text(),
+                "session": "a secret that the proxies share",
+                **({"key": provider.key.read_text()} if "private-key" in provider.clients else {}),
             },
         })
         for name, client in provider.clients.items():
@@ -110,9 +162,21 @@ def objects(providers):
                 "accessTokenExpiresLeeway": 299,
             })
         made += upstream.objects(provider, route)
-        bearer = {"clientId": "gw-bearer", "bearerOnly": True, **secret("bearer")}
+        bearer = {"bearerOnly": True, **provider.introspects_as}
         made += protected(provider, "introspection", bearer)
         made += protected(provider, "keys", {**bearer, "useJwks": True})
+        # As if two proxies had it from one control plane.
+        made += protected(provider, fleet.NAME, {
+            **provider.clients["basic"], **provider.more, "redirectUri": f"{GATEWAY}/{provider.short}-{fleet.NAME}/callback",
+            "accessTokenExpiresLeeway": 297, "session": {"secretRef": {"name": "clients", "key": "session"}},
+        })
+        # For the browser.
+        for name, client, more in (
+            ("large", "public", {}), ("brief", "basic", {"session": {"cookie": {"lifetime": 2}}}),
+        ):
+            made += protected(provider, name, {
+                **provider.clients[client], **provider.more, **more, "redirectUri": f"{GATEWAY}/{provider.short}-{name}/callback",
+            })
         made += protected(provider, "wrong", {
             **provider.clients["basic"], **secret("wrong"), "redirectUri": f"{GATEWAY}/{provider.short}-wrong/callback",
         })
@@ -187,10 +251,14 @@ def code_flow(provider, name, tokens):
     assert claims(first["x-id-token"])["sub"] == known["sub"]
     mine = [part for part in first.get("cookie", "").split("; ") if part.startswith("session")]
     assert not mine, "the upstream gets the session"
-    tokens += [first["x-access-token"], first["x-refresh-token"]]
-    renewed_together(provider, name, user, page, first, tokens)
+    tokens.append(first["x-access-token"])
+    if "x-refresh-token" in first:
+        tokens.append(first["x-refresh-token"])
+        renewed_together(provider, name, user, page, first, tokens)
+    else:
+        assert (provider.short, name) == ("si", "public"), "it gives no refresh tokens to public clients"
     last = seen(user, page)
-    tokens += [last["x-access-token"], last["x-refresh-token"]]
+    tokens.append(last["x-access-token"])
     ended, _, status, text = user.follow(f"{GATEWAY}/{provider.short}-{name}/logout")
     assert (ended.split("?")[0], status) == (BYE, 200), f"{ended} {status} {text}\n{user.trace}"
     asked_to_sign_in(user, page, provider)
@@ -256,6 +324,13 @@ def bearers(provider, tokens):
     says(provider, "access tokens, by introspection and by keys")
 
 
+def in_a_browser(provider, modules):
+    provider.enlarge(provider.clients["public"]["clientId"])
+    # Node looks for packages beside the script.
+    script = shutil.copy(check.HERE / "chromium.mjs", pathlib.Path(modules) / "chromium.mjs")
+    subprocess.run(["node", script, GATEWAY, provider.issuer], check=True)
+
+
 def wrong_secret(provider):
     user = browser.Browser()
     page = f"{GATEWAY}/{provider.short}-wrong/"
@@ -266,7 +341,7 @@ def wrong_secret(provider):
 
 def main():
     postern, *only = sys.argv[1:]
-    providers = [made() for made in (Keycloak, OidcProvider) if not only or made.short in only]
+    providers = [made() for made in (Keycloak, OidcProvider, Spring) if not only or made.short in only]
     threading.Thread(
         target=check.http.server.ThreadingHTTPServer(("127.0.0.1", 9000), check.Echo).serve_forever, daemon=True
     ).start()
@@ -293,13 +368,20 @@ def main():
                 for name in provider.clients:
                     code_flow(provider, name, tokens)
                 tabs(provider)
-                ended_by_the_provider(provider)
+                if hasattr(provider, "end_sessions"):
+                    ended_by_the_provider(provider)
                 bearers(provider, tokens)
                 wrong_secret(provider)
+                if isinstance(provider, Keycloak):
+                    in_a_browser(provider, os.environ["OP_STATE"])
                 tokens += upstream.tokens(provider, active)
                 says(provider, "tokens for upstreams")
             process.terminate()
             process.wait(30)
+            for provider in providers:
+                if isinstance(provider, OidcProvider):
+                    fleet.one_renewal(postern, folder, provider, sign_in)
+                    says(provider, "one renewal for two proxies")
             log = (folder / "log").read_text()
             leaked = [token for token in tokens if token in log]
             assert not leaked, f"{len(leaked)} tokens are in the log"

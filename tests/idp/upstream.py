@@ -5,11 +5,11 @@ import json
 
 import check
 
-SCOPES = {"kc": ["profile"], "op": []}
+SCOPES = {"kc": ["profile"], "op": [], "si": ["profile"]}
 METHODS = {
     "basic": {"authMethod": "client_secret_basic"},
     "post": {"authMethod": "client_secret_post"},
-    # Both providers know the key of the client for HS256.
+    # The providers know the key of the client for HS256.
     "secret-jwt": {"authMethod": "client_secret_jwt", "clientSecretJwtAlg": "HS256"},
     "private-key": {"authMethod": "private_key_jwt"},
 }
@@ -17,6 +17,8 @@ METHODS = {
 
 def objects(provider, route):
     for name, client in METHODS.items():
+        if name not in provider.clients:
+            continue
         own = f"{provider.short}-up-{name}"
         secrets = f"{provider.short}-clients"
         signs_in_as = provider.clients[name]
@@ -38,7 +40,7 @@ def objects(provider, route):
 def tokens(provider, active):
     """Every upstream gets one token, however many ask at once; returns them."""
     found = []
-    for name in METHODS:
+    for name in METHODS.keys() & provider.clients.keys():
         page = f"{check.GATEWAY}/{provider.short}-up-{name}/"
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(lambda _: check.call(page, headers={"Authorization": "Bearer mine"}), range(16)))

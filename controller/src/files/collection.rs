@@ -171,7 +171,7 @@ impl Collection {
             }
         }
         for key in &fresh {
-            self.enforce(key, &mut vacated, &mut changes);
+            self.enforce(key, scanner, &mut vacated, &mut changes);
         }
         self.settle(vacated, &mut changes);
         changes
@@ -305,12 +305,24 @@ impl Collection {
     }
 
     /// Brings what a file says into force, where no other file said it first.
-    fn enforce(&mut self, key: &FileKey, vacated: &mut BTreeSet<ObjectRef>, changes: &mut Changes) {
+    fn enforce(
+        &mut self,
+        key: &FileKey,
+        scanner: &Scanner,
+        vacated: &mut BTreeSet<ObjectRef>,
+        changes: &mut Changes,
+    ) {
         let Some(file) = self.files.get_mut(key) else {
             return;
         };
+        let mut waiting = 0;
         for (reference, entry) in &mut file.objects {
             let holder = self.in_force.get(reference);
+            // Perhaps it is what protects this one that cannot be read.
+            if file.hides && holder.is_none() && reference.kind.is_route() {
+                waiting += 1;
+                continue;
+            }
             let ours =
                 holder.is_none_or(|holder| holder.file == *key) || vacated.contains(reference);
             if !ours {
@@ -322,6 +334,13 @@ impl Collection {
             }
             vacated.remove(reference);
             bring_into_force(&mut self.in_force, key, reference, entry, changes);
+        }
+        if waiting > 0 {
+            let message = format!(
+                "{waiting} new route(s) of this file wait until all of it can be read: there may be an AuthPlugin for them"
+            );
+            file.findings
+                .push(Finding::of_text(scanner.display(key), 0, message));
         }
     }
 

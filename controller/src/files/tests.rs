@@ -207,6 +207,36 @@ spec:
 }
 
 #[test]
+fn a_route_waits_for_the_lock_beside_it() {
+    let mut rig = Rig::new();
+    let route = |name: &str, host: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\n\
+             spec: {{hostnames: [{host}]}}\n---\n"
+        )
+    };
+    rig.write("a.yaml", &route("old", "a.test"));
+    assert_eq!(rig.changes(), ["+old"]);
+    let routes = route("new", "a.test") + &route("old", "b.test");
+    let lock = LOCK.replace("lock}", "lock");
+    rig.write("a.yaml", &(routes.clone() + &lock));
+    assert_eq!(rig.changes(), ["+old"]);
+    let findings = rig.findings();
+    assert!(
+        findings
+            .iter()
+            .any(|f| f.contains("1 new route(s) of this file wait")),
+        "{findings:?}"
+    );
+    // Beside it, nothing waits.
+    rig.write("b.yaml", &route("other", "b.test"));
+    assert_eq!(rig.changes(), ["+other"]);
+    rig.write("a.yaml", &(routes + LOCK));
+    assert_eq!(rig.changes(), ["+new", "+lock"]);
+    assert_eq!(rig.findings(), Vec::<String>::new());
+}
+
+#[test]
 fn an_object_in_two_files_counts_from_the_first() {
     let mut rig = Rig::new();
     rig.write("b.yaml", &consumer("one", "x"));

@@ -52,12 +52,13 @@ impl Core {
             let refresh_token = session.refresh_token.clone().ok_or(Denied::Refused)?;
             let name = sessions.sealing.named("renewal", &[&refresh_token]);
             let (iss, sub) = (session.iss.clone(), session.sub.clone());
+            let held = session.access_token.clone();
             let core = Arc::clone(self);
             let work = {
                 let name = name.clone();
                 move || async move {
-                    core.renew_once(&name, &refresh_token, (&iss, &sub), now)
-                        .await
+                    let tokens = (refresh_token.as_str(), held.as_deref());
+                    core.renew_once(&name, tokens, (&iss, &sub), now).await
                 }
             };
             let flown = self.renewals.run(digest_of(&name), work).await;
@@ -85,11 +86,11 @@ impl Core {
         Err(Denied::Refused)
     }
 
-    /// Redeems a refresh token, unless somebody has.
+    /// Redeems a refresh token, unless somebody has since the access token was issued that the session holds.
     async fn renew_once(
         &self,
         name: &[u8],
-        refresh_token: &str,
+        (refresh_token, held): (&str, Option<&str>),
         user: (&str, &str),
         now: i64,
     ) -> Result<Renewed, Denied> {
@@ -106,9 +107,10 @@ impl Core {
             let known = known.and_then(|entry| serde_json::from_slice(&entry.value).ok());
             match known {
                 Some(Outcome::Refused) => return Err(Denied::Refused),
-                // A provider that keeps the refresh token: it is good for another time.
+                // A provider that keeps the refresh token: it is good for another time, when what it brought is due itself.
                 Some(Outcome::Tokens(renewed))
-                    if renewed.refresh_token != refresh_token || renewed.ends > now =>
+                    if renewed.refresh_token != refresh_token
+                        || held != Some(renewed.access_token.as_str()) =>
                 {
                     return Ok(renewed);
                 }
