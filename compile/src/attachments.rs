@@ -9,7 +9,7 @@ use crds::TargetRef;
 use crate::classes::Classes;
 use crate::grants::{Side, remedy};
 use crate::inputs::PLUGINS_ANNOTATION;
-use crate::kind::{GATEWAY_GROUP, INGRESS_GROUP, OWN_GROUP};
+use crate::kind::OWN_GROUP;
 use crate::object::Body;
 use crate::pass::Pass;
 use crate::plugins::{Plugin, put_missing};
@@ -173,10 +173,7 @@ impl Attachments {
             return;
         }
         plugin.attached = true;
-        plugin.wide |= !matches!(
-            place.object.kind,
-            Kind::HttpRoute | Kind::GrpcRoute | Kind::Ingress
-        );
+        plugin.wide |= !place.object.kind.is_route();
         self.push(&place.object, place.section, attached);
     }
 
@@ -355,22 +352,14 @@ fn resolve(
     classes: &Classes,
 ) -> Result<ObjectRef, (&'static str, String)> {
     const NOT_FOUND: &str = "TargetNotFound";
-    let kind = match (target.group.as_str(), target.kind.as_str()) {
-        (GATEWAY_GROUP, "GatewayClass") => Kind::GatewayClass,
-        (GATEWAY_GROUP, "Gateway") => Kind::Gateway,
-        (GATEWAY_GROUP, "HTTPRoute") => Kind::HttpRoute,
-        (GATEWAY_GROUP, "GRPCRoute") => Kind::GrpcRoute,
-        (INGRESS_GROUP, "IngressClass") => Kind::IngressClass,
-        (INGRESS_GROUP, "Ingress") => Kind::Ingress,
-        ("", "Service") => Kind::Service,
-        (OWN_GROUP, "Consumer") => Kind::Consumer,
-        (group, kind) => {
-            return Err((
-                NOT_FOUND,
-                format!("a plugin cannot protect kind {kind} of group {group:?}"),
-            ));
-        }
-    };
+    let (group, kind) = (target.group.as_str(), target.kind.as_str());
+    let kind = TARGETS
+        .into_iter()
+        .find(|known| known.group() == group && known.kind() == kind)
+        .ok_or_else(|| {
+            let message = format!("a plugin cannot protect kind {kind} of group {group:?}");
+            (NOT_FOUND, message)
+        })?;
     let own = &*plugin.reference.namespace;
     let namespace = target
         .namespace

@@ -153,7 +153,7 @@ impl Endpoint {
         let (parts, body) = request.into_parts();
         let query = Query::read(parts.uri.query().unwrap_or_default(), &self.parameters)?;
         if let Some(namespace) = query.value("namespace")
-            && !super::is_namespace(namespace)
+            && !crate::files::is_label(namespace)
         {
             return Err(Refused::Option {
                 field: "namespace".to_owned(),

@@ -42,7 +42,7 @@ use crate::held::Held;
 use access::{Access, Caller};
 use endpoint::{Call, Endpoint};
 use guard::Hosts;
-use names::{is_namespace, renamed, violations};
+use names::{renamed, violations};
 use refused::Refused;
 use store::Store;
 

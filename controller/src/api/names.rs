@@ -3,7 +3,7 @@
 use aws_lc_rs::{digest, rand};
 use uuid::Uuid;
 
-use super::refused::{Refused, Violations};
+use super::refused::Refused;
 
 /// The longest beginning of an object's name.
 const LONGEST: usize = 48;
@@ -79,17 +79,7 @@ pub(crate) fn renamed(field: &str, message: &str) -> (String, String) {
 /// One violation, of a field of an object.
 pub(crate) fn violations(field: &str, message: &str) -> Refused {
     let (name, message) = renamed(field, message);
-    Refused::Violations(Violations::of(name, message))
-}
-
-/// Whether it may be a namespace.
-pub(crate) fn is_namespace(text: &str) -> bool {
-    let fits = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
-    let bytes = text.as_bytes();
-    bytes.len() <= 63
-        && bytes.iter().all(fits)
-        && bytes.first().is_some_and(|byte| *byte != b'-')
-        && bytes.last().is_some_and(|byte| *byte != b'-')
+    Refused::violation(name, message)
 }
 
 /// An object's name that follows from any text, and differs where texts differ.
@@ -162,6 +152,7 @@ pub(crate) fn secret() -> Result<String, Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::is_label;
 
     #[test]
     fn fields_have_the_names_that_callers_know() {
@@ -193,10 +184,10 @@ mod tests {
             &"x".repeat(300),
         ] {
             let name = object_name(text);
-            assert!(is_namespace(&name), "{text}: {name}");
+            assert!(is_label(&name), "{text}: {name}");
         }
         assert_ne!(object_name("a b"), object_name("a_b"));
-        assert!(is_namespace(&fresh_name("Ü", "key-auth")));
+        assert!(is_label(&fresh_name("Ü", "key-auth")));
         assert_eq!(secret().unwrap().len(), 32);
     }
 }

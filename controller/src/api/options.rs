@@ -98,7 +98,7 @@ pub struct ClusterOptions {
 }
 
 fn namespace(text: &str) -> Result<String, String> {
-    if super::is_namespace(text) {
+    if crate::files::is_label(text) {
         Ok(text.to_owned())
     } else {
         Err(format!("{text:?} is no name of a namespace"))

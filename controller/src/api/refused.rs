@@ -120,6 +120,11 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
+    /// One violation.
+    pub(crate) fn violation(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Violations(Violations::of(field, message))
+    }
+
     fn parts(&self) -> (StatusCode, Option<(u16, &'static str)>) {
         match self {
             Self::NotFound => (StatusCode::NOT_FOUND, None),

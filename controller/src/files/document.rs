@@ -94,18 +94,14 @@ fn beginning(text: &str, line: u32) -> Option<Beginning> {
         .take(usize::try_from(line).unwrap_or(usize::MAX))
         .map(|(at, newline)| at + newline.len())
         .collect();
-    ends.iter()
-        .rev()
-        .take(TRIES)
-        .filter_map(|end| {
-            let text = text.get(..*end)?;
-            let value = yaml_value(text).ok().filter(Value::is_object)?;
-            Some(Beginning {
-                value,
-                text: text.to_owned(),
-            })
+    ends.iter().rev().take(TRIES).find_map(|end| {
+        let text = text.get(..*end)?;
+        let value = yaml_value(text).ok().filter(Value::is_object)?;
+        Some(Beginning {
+            value,
+            text: text.to_owned(),
         })
-        .next()
+    })
 }
 
 /// Reads all documents of a JSON text; after a bad one there is no telling where the next begins.

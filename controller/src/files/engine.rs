@@ -306,6 +306,9 @@ fn keep_trouble(trouble: &mut Option<StateError>, result: Result<(), StateError>
 
 /// One difference that does what the two do one after the other.
 fn merged(mut first: Diff, second: Diff) -> Diff {
+    if first.removals.is_empty() && first.upserts.is_empty() {
+        return second;
+    }
     for key in second.removals {
         first.upserts.remove(&key);
         if !first.removals.contains(&key) {

@@ -127,7 +127,7 @@ impl Manifest {
     pub(super) fn may_protect(&self) -> bool {
         let (api_version, kind) = (text(&self.value, "apiVersion"), text(&self.value, "kind"));
         let ours = Kind::is_of_own_group(api_version);
-        if mentions_auth_plugin(kind) {
+        if mentions_of_auth_plugin(kind) > 0 {
             return ours || !api_version.contains('/');
         }
         ours && Kind::own(api_version, kind).is_none()
@@ -214,11 +214,6 @@ impl Manifest {
             fields.remove("status");
         }
     }
-}
-
-/// Whether a text that cannot be read may be, or hold, an AuthPlugin.
-pub(super) fn mentions_auth_plugin(text: &str) -> bool {
-    mentions_of_auth_plugin(text) > 0
 }
 
 /// How often a text names the kind, however its letters are written.

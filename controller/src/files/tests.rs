@@ -176,28 +176,19 @@ fn an_object_that_does_not_fit_keeps_its_last_good_state() {
 #[test]
 fn an_auth_plugin_that_nobody_can_read_closes_what_it_protects() {
     let mut rig = Rig::new();
-    let good = "\
-apiVersion: postern.dev/v1alpha1
-kind: AuthPlugin
-metadata: {name: lock}
-spec:
-  targetRefs:
-  - {group: gateway.networking.k8s.io, kind: HTTPRoute, name: orders}
-  keyAuth: {}
-";
-    let bad = good.replace("keyAuth: {}", "keyAuth: {");
+    let bad = LOCK.replace("keyAuth: {}", "keyAuth: {");
     rig.write("a.yaml", &bad);
     let changes = rig.look();
     assert_eq!(described(&changes), ["+lock"]);
     assert!(changes.apply[0].unreadable().is_some());
     assert_eq!(rig.findings().len(), 1, "{:?}", rig.findings());
-    rig.write("a.yaml", good);
+    rig.write("a.yaml", LOCK);
     assert_eq!(rig.changes(), ["+lock"]);
     // What was good once stays in force.
     rig.write("a.yaml", &bad);
     assert_eq!(rig.changes(), Vec::<String>::new());
     // Another version is no way out either.
-    rig.write("a.yaml", &good.replace("v1alpha1", "v2"));
+    rig.write("a.yaml", &LOCK.replace("v1alpha1", "v2"));
     assert_eq!(rig.changes(), Vec::<String>::new());
     assert!(
         rig.findings()[0].contains("keeps its last good state"),

@@ -156,72 +156,76 @@ async fn a_bad_file_keeps_the_last_good_state_and_is_named() {
     assert_eq!(rig.get("r.test", "/").await.status, 404);
 }
 
-#[tokio::test]
-async fn a_file_that_is_bad_from_the_start_harms_nobody_else() {
-    let upstream = Upstream::named("echo").await;
-    let port = harness::ports::Port::reserve();
-    let folder = Folder::default();
-    let mut objects = harness::objects::service("echo", upstream.port());
-    objects.extend([
-        harness::objects::gateway_class(),
-        harness::objects::gateway("gateway", &[http_listener("http", port.number())]),
-        route("r", "r.test", "echo"),
-    ]);
-    folder.put("good.yaml", &objects);
-    folder.write("broken.yaml", "kind: [");
-    let state = std::sync::Arc::new(tempfile::TempDir::new().unwrap());
-    let postern = Postern::spawn(folder.path(), state, &[]);
-    postern
-        .log_line("the bad file", |l| l.contains("broken.yaml"))
-        .await;
-    let up = async || {
-        tokio::net::TcpStream::connect(("127.0.0.1", port.number()))
+/// A gateway with the route "r", which is open, and from the start a file that cannot be read.
+struct AtFirst {
+    port: harness::ports::Port,
+    folder: Folder,
+    postern: Postern,
+    _upstream: Upstream,
+}
+
+impl AtFirst {
+    async fn with(file: &str, text: &str) -> Self {
+        let upstream = Upstream::named("echo").await;
+        let port = harness::ports::Port::reserve();
+        let folder = Folder::default();
+        let mut objects = harness::objects::service("echo", upstream.port());
+        objects.extend([
+            harness::objects::gateway_class(),
+            harness::objects::gateway("gateway", &[http_listener("http", port.number())]),
+            route("r", "r.test", "echo"),
+        ]);
+        folder.put("good.yaml", &objects);
+        folder.write(file, text);
+        let state = std::sync::Arc::new(tempfile::TempDir::new().unwrap());
+        let postern = Postern::spawn(folder.path(), state, &[]);
+        Self {
+            port,
+            folder,
+            postern,
+            _upstream: upstream,
+        }
+    }
+
+    async fn listens(&self) -> bool {
+        tokio::net::TcpStream::connect(("127.0.0.1", self.port.number()))
             .await
             .is_ok()
-    };
-    harness::until("the listener", up).await;
-    assert_eq!(
-        Connection::open(port.number())
-            .await
-            .ask(get("r.test", "/", &[]))
-            .await
-            .status,
-        200
-    );
+    }
+
+    async fn asked(&self) -> u16 {
+        let mut connection = Connection::open(self.port.number()).await;
+        connection.ask(get("r.test", "/", &[])).await.status
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_bad_from_the_start_harms_nobody_else() {
+    let at_first = AtFirst::with("broken.yaml", "kind: [").await;
+    at_first
+        .postern
+        .log_line("the bad file", |l| l.contains("broken.yaml"))
+        .await;
+    harness::until("the listener", async || at_first.listens().await).await;
+    assert_eq!(at_first.asked().await, 200);
 }
 
 #[tokio::test]
 async fn a_lock_that_cannot_be_read_at_first_keeps_everything_closed() {
-    let upstream = Upstream::named("echo").await;
-    let port = harness::ports::Port::reserve();
-    let folder = Folder::default();
-    let mut objects = harness::objects::service("echo", upstream.port());
-    objects.extend([
-        harness::objects::gateway_class(),
-        harness::objects::gateway("gateway", &[http_listener("http", port.number())]),
-        route("r", "r.test", "echo"),
-    ]);
-    folder.put("good.yaml", &objects);
     let lock = yaml(&[key_auth("k", "r", &json!({}))]);
-    folder.write("lock.yaml", &lock.replace("metadata", "metadata: ["));
-    let state = std::sync::Arc::new(tempfile::TempDir::new().unwrap());
-    let mut postern = Postern::spawn(folder.path(), state, &[]);
-    postern
+    let mut at_first = AtFirst::with("lock.yaml", &lock.replace("metadata", "metadata: [")).await;
+    at_first
+        .postern
         .log_line("why nothing is served", |l| {
             l.contains("nothing is served until this can be read") && l.contains("lock.yaml")
         })
         .await;
-    let up = async || {
-        tokio::net::TcpStream::connect(("127.0.0.1", port.number()))
-            .await
-            .is_ok()
-    };
-    assert!(!up().await, "no listener is open");
-    folder.write("lock.yaml", &lock);
-    postern.ready(&folder.digest()).await;
-    assert!(up().await);
-    let mut connection = Connection::open(port.number()).await;
-    assert_eq!(connection.ask(get("r.test", "/", &[])).await.status, 401);
+    assert!(!at_first.listens().await, "no listener is open");
+    at_first.folder.write("lock.yaml", &lock);
+    let digest = at_first.folder.digest();
+    at_first.postern.ready(&digest).await;
+    assert!(at_first.listens().await);
+    assert_eq!(at_first.asked().await, 401);
 }
 
 #[tokio::test]

@@ -7,11 +7,11 @@ use compile::{Compiler, Kind, Object, ObjectRef};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{consumers, created_at, fixed, list_of, text};
+use super::{consumers, created_at, fixed, list_of, namespace_schema, text};
 use crate::api::Api;
 use crate::api::answer::Answer;
 use crate::api::endpoint::{Call, Endpoint};
-use crate::api::refused::{Refused, Violations};
+use crate::api::refused::Refused;
 
 static ENTITY: LazyLock<Arc<Value>> = LazyLock::new(|| {
     Arc::new(json!({
@@ -21,7 +21,7 @@ static ENTITY: LazyLock<Arc<Value>> = LazyLock::new(|| {
             "created_at": {"type": ["integer", "null"], "description": "Of the consumer, in milliseconds since 1970."},
             "group": {"type": "string", "minLength": 1, "maxLength": 128},
             "consumer": {"type": ["object", "null"], "properties": {"id": {"type": "string"}}},
-            "namespace": {"type": ["string", "null"], "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
+            "namespace": namespace_schema(),
         },
     }))
 });
@@ -255,11 +255,11 @@ async fn owner(call: Call) -> Result<Answer, Refused> {
 }
 
 fn group_of(fields: &Map<String, Value>) -> Result<String, Refused> {
-    let missing = || Refused::Violations(Violations::of("group", "required field missing"));
+    let missing = || Refused::violation("group", "required field missing");
     let group = text(fields, "group").ok_or_else(missing)?;
     if group.chars().any(|c| c == ',' || c.is_control()) {
         let message = "must have no comma and no control character";
-        return Err(Refused::Violations(Violations::of("group", message)));
+        return Err(Refused::violation("group", message));
     }
     Ok(group.to_owned())
 }
@@ -313,10 +313,7 @@ async fn put(mut call: Call) -> Result<Answer, Refused> {
                 Some(_) => group_of(&fields)?,
                 None if Uuid::parse_str(name).is_err() => name.to_owned(),
                 None => {
-                    return Err(Refused::Violations(Violations::of(
-                        "group",
-                        "required field missing",
-                    )));
+                    return Err(Refused::violation("group", "required field missing"));
                 }
             };
             match add(&call, &consumer, None, &group).await {

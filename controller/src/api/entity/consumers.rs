@@ -8,7 +8,7 @@ use crds::ConsumerSpec;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{created_at, find, fixed, list_of, namespace_for, tags, text};
+use super::{created_at, find, fixed, list_of, namespace_for, namespace_schema, tags, text};
 use crate::api::Api;
 use crate::api::answer::Answer;
 use crate::api::endpoint::{Call, Endpoint};
@@ -26,7 +26,7 @@ static BODY: LazyLock<Arc<Value>> = LazyLock::new(|| {
             "custom_id": {"type": ["string", "null"], "minLength": 1, "maxLength": 253, "description": "Unique in its namespace."},
             "tags": {"type": ["array", "null"], "maxItems": 64, "items": {"type": "string", "minLength": 1, "maxLength": 128}},
             "created_at": {"type": ["integer", "null"]},
-            "namespace": {"type": ["string", "null"], "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
+            "namespace": namespace_schema(),
         },
     }))
 });
@@ -194,7 +194,7 @@ async fn make(call: &Call, mut fields: Map<String, Value>) -> Result<ObjectRef, 
     let known_as = spec.username.clone().or_else(|| spec.custom_id.clone());
     let Some(known_as) = known_as else {
         let message = "at least one of these fields must be non-empty: 'custom_id', 'username'";
-        return Err(Refused::Violations(Violations::of("", message)));
+        return Err(Refused::violation("", message));
     };
     let name = {
         let (spec, namespace) = (spec.clone(), namespace.clone());
@@ -241,8 +241,8 @@ fn changed(mut spec: ConsumerSpec, fields: &Map<String, Value>) -> Result<Consum
         spec.custom_id = custom_id;
     }
     if let Some(id) = value("id").flatten() {
-        let id = Uuid::parse_str(&id)
-            .map_err(|_| Refused::Violations(Violations::of("id", "expected a valid UUID")))?;
+        let id =
+            Uuid::parse_str(&id).map_err(|_| Refused::violation("id", "expected a valid UUID"))?;
         spec.id = Some(id.to_string());
     }
     if let Some(tags) = fields.get("tags") {
@@ -305,7 +305,7 @@ async fn put(mut call: Call) -> Result<Answer, Refused> {
             let given = text(&fields, field).is_some_and(|given| given != name);
             if given {
                 let message = "differs from the one of the path";
-                return Err(Refused::Violations(Violations::of(field, message)));
+                return Err(Refused::violation(field, message));
             }
             fields.insert(field.to_owned(), json!(name));
             let reference = make(&call, fields).await?;
@@ -337,7 +337,7 @@ async fn update(
         let spec = changed(spec, &fields)?;
         if spec.username.is_none() && spec.custom_id.is_none() {
             let message = "at least one of these fields must be non-empty: 'custom_id', 'username'";
-            return Err(Refused::Violations(Violations::of("", message)));
+            return Err(Refused::violation("", message));
         }
         unique(compiler, &reference.namespace, &spec, Some(&reference))?;
         Ok(spec)

@@ -11,11 +11,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Proof, consumers, fixed, list_of, namespace_for, text};
+use super::{Proof, consumers, fixed, list_of, namespace_for, namespace_schema, text};
 use crate::api::answer::Answer;
 use crate::api::endpoint::{Call, Endpoint};
 use crate::api::names;
-use crate::api::refused::{Refused, Violations};
+use crate::api::refused::Refused;
 use crate::api::store::{Edit, SecretData};
 use crate::api::tree::{at, take, text_at};
 use reading::{found, list, owner, shown};
@@ -39,10 +39,7 @@ fn properties(proof: Type) -> Map<String, Value> {
             "id": {"type": "string"}, "username": {"type": "string"}}}),
         ),
         ("consumer_id", json!({"type": ["string", "null"]})),
-        (
-            "namespace",
-            json!({"type": ["string", "null"], "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}),
-        ),
+        ("namespace", namespace_schema()),
         (
             "tags",
             json!({"type": ["array", "null"], "maxItems": 64, "items": {"type": "string", "minLength": 1, "maxLength": 128}}),
@@ -132,14 +129,12 @@ async fn consumer_for(
         .find_map(|field| text_at(&named, &[field]))
         .or_else(|| id.as_ref().and_then(Value::as_str));
     if !nested {
-        let missing = || Refused::Violations(Violations::of("consumer", "required field missing"));
+        let missing = || Refused::violation("consumer", "required field missing");
         let name = named.ok_or_else(missing)?;
         return consumers::found(call, "get", name)
             .await
             .map_err(|refused| match refused {
-                Refused::NotFound => {
-                    Refused::Violations(Violations::of("consumer", "there is no such consumer"))
-                }
+                Refused::NotFound => Refused::violation("consumer", "there is no such consumer"),
                 other => other,
             });
     }
@@ -149,10 +144,10 @@ async fn consumer_for(
             .await
             .is_ok_and(|found| found == consumer);
         if !same {
-            return Err(Refused::Violations(Violations::of(
+            return Err(Refused::violation(
                 "consumer",
                 "is not the consumer of the path",
-            )));
+            ));
         }
     }
     Ok(consumer)
@@ -168,7 +163,7 @@ async fn make(
     let namespace = namespace_for(call, &mut fields).map_err(Refused::Violations)?;
     if asked && *namespace != *consumer.namespace {
         let message = "must be the consumer's";
-        return Err(Refused::Violations(Violations::of("namespace", message)));
+        return Err(Refused::violation("namespace", message));
     }
     fixed(&mut fields, None, &["id", "created_at"]).none()?;
     let space = &consumer.namespace;
@@ -315,14 +310,14 @@ async fn insert(
     mut fields: Map<String, Value>,
 ) -> Result<Answer, Refused> {
     if Uuid::parse_str(name).is_ok() {
-        return Err(Refused::Violations(Violations::of(
+        return Err(Refused::violation(
             "id",
             "there is none of this id, and ids are given by the gateway: create it with POST",
-        )));
+        ));
     }
     if text(&fields, proof.unique()).is_some_and(|given| given != name) {
         let message = "differs from the one of the path";
-        return Err(Refused::Violations(Violations::of(proof.unique(), message)));
+        return Err(Refused::violation(proof.unique(), message));
     }
     fields.insert(proof.unique().to_owned(), json!(name));
     let consumer = consumer_for(call, nested, &mut fields).await?;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Made, Proof, Seen, text};
 use crate::api::names;
-use crate::api::refused::{Refused, Violations};
+use crate::api::refused::Refused;
 
 pub(super) struct Jwts;
 
@@ -120,7 +120,7 @@ impl Proof for Jwts {
         let algorithm = match (given("algorithm"), &public, before["algorithm"].as_str()) {
             (Some(algorithm), _, _) => algorithm,
             (None, Some(public), _) => fitting(public).ok_or_else(|| {
-                wrong(
+                Refused::violation(
                     "rsa_public_key",
                     "is neither an RSA, an EC nor an Ed25519 key in PEM",
                 )
@@ -129,7 +129,7 @@ impl Proof for Jwts {
             (None, None, None) => "HS256".to_owned(),
         };
         let read: Algorithm = serde_json::from_value(json!(algorithm))
-            .map_err(|_| wrong("algorithm", "is not supported"))?;
+            .map_err(|_| Refused::violation("algorithm", "is not supported"))?;
         let mut block = Map::new();
         block.insert("algorithm".to_owned(), json!(algorithm));
         match given("key").or_else(|| before["key"].as_str().map(str::to_owned)) {
@@ -145,17 +145,17 @@ impl Proof for Jwts {
         let entries = if read.is_symmetric() {
             if public.is_some() {
                 let message = format!("{algorithm} has no public key");
-                return Err(wrong("rsa_public_key", &message));
+                return Err(Refused::violation("rsa_public_key", &message));
             }
             shared_secret(given("secret"), before, secret, &mut block)?
         } else {
             if given("secret").is_some() {
                 let message = format!("{algorithm} has no shared secret");
-                return Err(wrong("secret", &message));
+                return Err(Refused::violation("secret", &message));
             }
             public_key(public, before, &mut block).ok_or_else(|| {
                 let message = format!("required field missing: {algorithm} needs a public key");
-                wrong("rsa_public_key", &message)
+                Refused::violation("rsa_public_key", &message)
             })?;
             BTreeMap::new()
         };
@@ -211,10 +211,6 @@ fn public_key(given: Option<String>, before: &Value, block: &mut Map<String, Val
     };
     block.insert(name.to_owned(), value);
     Some(())
-}
-
-fn wrong(field: &str, message: &str) -> Refused {
-    Refused::Violations(Violations::of(field, message))
 }
 
 /// The usual algorithm of a key. Whether the key is any good is judged where it is used.

@@ -87,6 +87,11 @@ fn fixed(fields: &mut Map<String, Value>, shown: Option<&Value>, names: &[&str])
     found
 }
 
+/// Of the field that names a namespace.
+fn namespace_schema() -> Value {
+    json!({"type": ["string", "null"], "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"})
+}
+
 /// The namespace in which something is made.
 fn namespace_for(call: &Call, fields: &mut Map<String, Value>) -> Result<String, Violations> {
     let named = fields.remove("namespace");

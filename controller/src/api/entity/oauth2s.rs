@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Made, Proof, Seen, text};
 use crate::api::names;
-use crate::api::refused::{Refused, Violations};
+use crate::api::refused::Refused;
 
 pub(super) struct OAuth2s;
 
@@ -132,7 +132,7 @@ impl Proof for OAuth2s {
             }
         }
         if !block.contains_key("name") {
-            return Err(wrong("name", "required field missing"));
+            return Err(Refused::violation("name", "required field missing"));
         }
         match text(fields, "client_id") {
             Some(id) => {
@@ -157,7 +157,10 @@ impl Proof for OAuth2s {
         let mut entries = BTreeMap::new();
         if block.get("clientType").is_some_and(|kind| kind == "public") {
             if given.is_some() {
-                return Err(wrong("client_secret", "a public application has no secret"));
+                return Err(Refused::violation(
+                    "client_secret",
+                    "a public application has no secret",
+                ));
             }
             block.remove("clientSecretRef");
         } else if given.is_some() || !was_confidential {
@@ -171,10 +174,6 @@ impl Proof for OAuth2s {
             entries,
         })
     }
-}
-
-fn wrong(field: &str, message: &str) -> Refused {
-    Refused::Violations(Violations::of(field, message))
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use axum::http::Method;
 use compile::{Compiler, Kind, Object, ObjectRef};
 use serde_json::{Map, Value, json};
 
-use super::{blocks, consumers, created_at, find, fixed, list_of, routes, services, text};
+use super::{
+    blocks, consumers, created_at, find, fixed, list_of, namespace_schema, routes, services, text,
+};
 use crate::api::Api;
 use crate::api::answer::Answer;
 use crate::api::endpoint::{Call, Endpoint};
@@ -41,7 +43,7 @@ static BODY: LazyLock<Arc<Value>> = LazyLock::new(|| {
             "tags": {"type": ["array", "null"], "maxItems": 64, "items": {"type": "string", "minLength": 1, "maxLength": 128}},
             "target_refs": {"type": ["array", "null"], "items": {"type": "object"},
                 "description": "Everything that it protects, as the AuthPlugin says."},
-            "namespace": {"type": ["string", "null"], "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
+            "namespace": namespace_schema(),
         },
     }))
 });
@@ -274,12 +276,15 @@ async fn create(of: Of, mut call: Call) -> Result<Answer, Refused> {
     let mut fields = std::mem::take(&mut call.fields);
     fixed(&mut fields, None, &["id", "created_at"]).none()?;
     let Some(name) = text(&fields, "name").map(str::to_owned) else {
-        return Err(wrong("name", "required field missing"));
+        return Err(Refused::violation("name", "required field missing"));
     };
     let target = protected(&call, of, &mut fields).await?;
     let space = target.namespace.to_string();
     if text(&fields, "namespace").is_some_and(|named| named != space) {
-        return Err(wrong("namespace", "must be the one of what it protects"));
+        return Err(Refused::violation(
+            "namespace",
+            "must be the one of what it protects",
+        ));
     }
     call.api
         .access
@@ -297,7 +302,7 @@ async fn create(of: Of, mut call: Call) -> Result<Answer, Refused> {
         },
     });
     let Some(block_name) = blocks().get(&name).map(|block| block.name.clone()) else {
-        return Err(wrong("name", "there is no such plugin"));
+        return Err(Refused::violation("name", "there is no such plugin"));
     };
     set(&mut object, &["spec", &block_name], block);
     tag(&mut object, &fields)?;
@@ -324,7 +329,7 @@ async fn protected(
         .get("target_refs")
         .is_some_and(|refs| !refs.is_null())
     {
-        return Err(wrong(
+        return Err(Refused::violation(
             "target_refs",
             "is shown only: name a route, a service or a consumer",
         ));
@@ -341,12 +346,12 @@ async fn protected(
         let object = target(call, of, name)
             .await
             .map_err(|refused| match refused {
-                Refused::NotFound => wrong(of.field(), "there is no such entity"),
+                Refused::NotFound => Refused::violation(of.field(), "there is no such entity"),
                 other => other,
             })?;
         match &found {
             Some(other) if *other != object => {
-                return Err(wrong(
+                return Err(Refused::violation(
                     of.field(),
                     "a plugin made here protects one thing: a route, a service or a consumer",
                 ));
@@ -355,7 +360,7 @@ async fn protected(
         }
     }
     found.ok_or_else(|| {
-        wrong(
+        Refused::violation(
             "",
             "name a route, a service or a consumer: what protects everything is an AuthPlugin whose target is a Gateway or a class",
         )
@@ -371,7 +376,7 @@ async fn configured(
     fields: &Map<String, Value>,
 ) -> Result<Value, Refused> {
     let Some(block) = blocks().get(name) else {
-        return Err(wrong("name", "there is no such plugin"));
+        return Err(Refused::violation("name", "there is no such plugin"));
     };
     let config = fields.get("config").cloned().unwrap_or_default();
     // What came in a form has only texts, and the schema of the body does not know which plugin it is for.
@@ -391,7 +396,7 @@ async fn configured(
             find::consumer(api, compiler, Some(&space), &wanted)
         };
         let consumer = call.api.look(look).await.map_err(|refused| match refused {
-            Refused::NotFound => wrong(
+            Refused::NotFound => Refused::violation(
                 "config.anonymous",
                 "there is no such consumer in the plugin's namespace",
             ),
@@ -436,7 +441,7 @@ fn tag(object: &mut Value, fields: &Map<String, Value>) -> Result<(), Refused> {
         .iter()
         .any(|tag| tag.contains(',') || tag.trim() != *tag)
     {
-        return Err(wrong(
+        return Err(Refused::violation(
             "tags",
             "must have no comma, and no blank at either end",
         ));
@@ -506,7 +511,7 @@ async fn run_one(of: Of, method: Method, mut call: Call) -> Result<Answer, Refus
             return Ok(Answer::NoContent);
         }
         Err(Refused::NotFound) if method == Method::PUT => {
-            return Err(wrong(
+            return Err(Refused::violation(
                 "id",
                 "there is none of this id, and ids are given by the gateway: create it with POST",
             ));
@@ -585,8 +590,4 @@ async fn update(
         .store
         .update(&call.api.held, reference, &edit)
         .await
-}
-
-fn wrong(field: &str, message: &str) -> Refused {
-    Refused::Violations(Violations::of(field, message))
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
 use super::{Change, Edit, decoded, holds, in_force_after, secret, secret_ref};
-use crate::api::refused::{Refused, Violations};
+use crate::api::refused::Refused;
 use crate::files::{Places, check_names};
 use crate::held::Held;
 
@@ -49,8 +49,7 @@ impl Folder {
             )
         })?;
         // No name leads out of the folder, whoever checked it before.
-        check_names(reference)
-            .map_err(|note| Refused::Violations(Violations::of(&note.field, &note.message)))?;
+        check_names(reference).map_err(|note| Refused::violation(&note.field, &note.message))?;
         let ObjectRef {
             kind,
             namespace,
