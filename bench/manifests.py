@@ -1,7 +1,12 @@
 """What the manifests of all benchmarks have in common: a route to the upstream, for everything."""
+import base64
 import json
 
 GATEWAY = "gateway.networking.k8s.io/v1"
+
+
+def b64(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def obj(api, kind, name, spec=None, **more):

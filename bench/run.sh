@@ -4,13 +4,13 @@
 # CONSUMERS=N spreads the keys over so many Consumers; without it each has one of its own, as the peers' have.
 # FLOOR names a hyper-floor that is built already.
 # PLAIN, KEYS, TOKENS and TLS choose the suites ("" leaves one out): PLAIN="plain" KEYS="key-1k key-1m" TLS="h1 h2 conn"
-# TOKENS="jwt-hs256 jwt-rs256 jwt-es256 jwt-rs256-cached bearer-memory bearer-file upstream-oauth issue-memory issue-file issue-redis"
+# TOKENS="jwt-hs256 jwt-rs256 jwt-es256 jwt-rs256-cached bearer-memory bearer-file oidc-session oidc-bearer upstream-oauth issue-memory issue-file issue-redis"
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${POSTERN:?set it to the postern binary to measure}"
 ROUNDS=${1:-5} SECONDS_EACH=${2:-4}
 PLAIN=${PLAIN-plain} KEYS=${KEYS-key-1k key-1m} TLS=${TLS-h1 h2 conn}
-TOKENS=${TOKENS-jwt-hs256 jwt-rs256 jwt-es256 jwt-rs256-cached bearer-memory bearer-file upstream-oauth issue-memory issue-file issue-redis}
+TOKENS=${TOKENS-jwt-hs256 jwt-rs256 jwt-es256 jwt-rs256-cached bearer-memory bearer-file oidc-session oidc-bearer upstream-oauth issue-memory issue-file issue-redis}
 POSTERN=$(realpath "$POSTERN")
 work=${XDG_CACHE_HOME:-$HOME/.cache}/postern/bench
 DATA=$work/data CONF=$here/conf WRK=$here/wrk
@@ -57,7 +57,8 @@ if [ -n "$TOKENS" ]; then
     cp "$here/requirements.txt" "$venv/requirements.txt"
   fi
   ENVOY=$(echo "$venv"/lib/python3*/site-packages/envoy/_bin/envoy)
-  "$venv/bin/python" "$here/tokens.py" "$DATA"
+  PYTHON=$venv/bin/python
+  "$PYTHON" "$here/tokens.py" "$DATA"
 fi
 
 taskset -c 0 nginx -p "$PWD/" -c "$CONF/upstream.conf" > run/upstream.log 2>&1 9>&- &

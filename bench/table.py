@@ -74,8 +74,8 @@ target("TLS, a new connection each: CPU per request, of nginx's", ratio("tls", "
 for mode, limit, goal in (("jwt-hs256", 0.85, 0.75), ("jwt-rs256", 0.8, 0.7), ("jwt-es256", 0.85, 0.78)):
     target(f"{mode}: CPU per request, of HAProxy's", ratio("http", mode, "haproxy"), limit, goal)
 target("jwt-rs256-cached: CPU per request, of Envoy's", ratio("http", "jwt-rs256-cached", "envoy"), 0.4, 0.33)
-for mode in ("bearer-memory", "bearer-file"):
-    target(f"{mode}: CPU per request, of our own key-1k's", to_ours(mode, "key-1k"), 1.1)
+for mode, limit in (("bearer-memory", 1.1), ("bearer-file", 1.1), ("oidc-session", 1.5), ("oidc-bearer", 1.2)):
+    target(f"{mode}: CPU per request, of our own key-1k's", to_ours(mode, "key-1k"), limit)
 target("upstream-oauth: CPU per request, of our own plain's", to_ours("upstream-oauth", "plain"), 1.1)
 logs, without = median("http", "plain", "postern-logs"), median("http", "plain", "postern")
 if logs and without:

@@ -5,7 +5,6 @@ Two classes of guesses, alike but for where they differ from what is right, in r
 their times, of all and of the quickest 99, 90 and 50 % (what disturbs a request makes it slower). Below 4.5 the classes cannot
 be told apart, as dudect has it. POSTERN names the binary.
 """
-import base64
 import hashlib
 import hmac
 import json
@@ -20,15 +19,12 @@ import tempfile
 import time
 
 import manifests
+from manifests import b64
 
 PORT, STATUS, LIMIT = 22000, 22001, 4.5
 KEY = "k3y-" + "0123456789abcdef" * 3
 SECRET = "a secret of at least thirty-two bytes"
 ALPHABET = "GHIJKLMNOPQRSTUVWXYZ"  # none of it in the key
-
-
-def b64(data):
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def token(flip, issuer="issuer"):

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """tokens.py FOLDER: signed tokens with their keys for the peers, manifests for Postern that accept tokens of all kinds."""
-import base64
 import hashlib
 import hmac
 import json
@@ -11,17 +10,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
-from manifests import base, http, obj, write
+from manifests import b64, base, http, obj, write
 
 OUT = Path(sys.argv[1])
 POOL = 1000     # tokens of each algorithm
 ISSUER = "https://issuer.test"
 EXPIRES = int(time.time()) + 5 * 365 * 86400
 TARGET = [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "all"}]
-
-
-def b64(data):
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def number(value, length):
@@ -37,6 +32,8 @@ pem = {name: key.public_key().public_bytes(
 numbers = rsa_key.public_key().public_numbers()
 jwk = {"kty": "RSA", "kid": "RS256", "alg": "RS256", "use": "sig", "n": number(numbers.n, 256), "e": number(numbers.e, 3)}
 (OUT / "jwks.json").write_text(json.dumps({"keys": [jwk]}))
+(OUT / "rs256.pem").write_bytes(rsa_key.private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
 
 
 def sign(algorithm, message):
@@ -50,11 +47,11 @@ def sign(algorithm, message):
             return hmac.new(secret.encode(), message, hashlib.sha256).digest()
 
 
-def tokens(algorithm):
+def tokens(algorithm, **more):
     head = b64(json.dumps({"alg": algorithm, "typ": "JWT", "kid": algorithm}).encode())
     for n in range(POOL):
         claims = {"iss": ISSUER, "aud": "bench", "sub": f"user-{n:04d}", "iat": EXPIRES - 86400, "exp": EXPIRES,
-                  "jti": f"{n:016x}", "scope": "read write"}
+                  "jti": f"{n:016x}", "scope": "read write", **more}
         message = f"{head}.{b64(json.dumps(claims, separators=(',', ':')).encode())}"
         yield f"{message}.{b64(sign(algorithm, message.encode()))}"
 
@@ -94,3 +91,24 @@ write(OUT / "upstream-oauth", base(http) + [
         "tokenEndpoint": "http://127.0.0.1:21000/token", "clientId": "bench",
         "clientSecretRef": {"name": "secret", "key": "secret"}}}),
 ])
+
+# The metadata and keys of a provider are files of the upstream's; sign_in.py is the rest of it.
+PROVIDER = "http://127.0.0.1:21000/idp"
+idp = OUT / "idp"
+(idp / ".well-known").mkdir(parents=True, exist_ok=True)
+(idp / ".well-known" / "openid-configuration").write_text(json.dumps({
+    "issuer": PROVIDER, "jwks_uri": PROVIDER + "/keys", "authorization_endpoint": PROVIDER + "/authorize",
+    "token_endpoint": "http://127.0.0.1:21001/token", "response_types_supported": ["code"],
+    "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
+}))
+with open(OUT / "pool-oidc-bearer", "w") as pool:
+    pool.writelines(token + "\n" for token in tokens("RS256", iss=PROVIDER, sub="caller", iat=int(time.time())))
+(idp / "keys").write_text(json.dumps({"keys": [jwk]}))
+client = {"clientId": "bench", "clientSecretRef": {"name": "secret", "key": "secret"},
+          "discovery": PROVIDER + "/.well-known/openid-configuration", "consumerClaim": "sub"}
+for name, options in (("session", {"redirectUri": "http://127.0.0.1:22000/callback"}),
+                      ("bearer", {"bearerOnly": True, "useJwks": True})):
+    write(OUT / f"oidc-{name}", base(http) + [
+        consumer, obj("v1", "Secret", "secret", stringData={"secret": secret}),
+        plugin("users", openidConnect=client | options),
+    ])

@@ -1,5 +1,7 @@
 //! Cookies: their names, attributes, and how a long one is split.
 
+use std::borrow::Cow;
+
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
@@ -14,11 +16,32 @@ pub(super) const MAX_CHUNKS: usize = 4;
 /// The cookies of one plugin.
 #[derive(Debug)]
 pub(super) struct Jar {
-    name: Box<str>,
+    secure_names: Names,
+    plain_names: Names,
     attributes: Box<str>,
     same_site: SameSite,
     secure: Option<bool>,
-    prefixed: bool,
+}
+
+/// What the cookies are called.
+#[derive(Debug)]
+struct Names {
+    /// The session's parts.
+    session: [Box<str>; MAX_CHUNKS],
+    /// What those of logins begin with.
+    logins: Box<str>,
+}
+
+impl Names {
+    fn new(name: &str) -> Self {
+        Self {
+            session: std::array::from_fn(|at| match at {
+                0 => name.into(),
+                _ => format!("{name}_{}", at + 1).into(),
+            }),
+            logins: format!("{name}_l_").into(),
+        }
+    }
 }
 
 /// Whether the client uses TLS, which decides about names and attributes.
@@ -38,12 +61,18 @@ impl Jar {
     pub(super) fn new(options: &Options) -> Self {
         let domain = options.domain.as_ref();
         let domain = domain.map_or_else(String::new, |domain| format!("; Domain={domain}"));
+        let name = &options.cookie_name;
+        let prefixed = options.path == "/" && domain.is_empty();
         Self {
-            name: options.cookie_name.as_str().into(),
+            secure_names: Names::new(&if prefixed {
+                format!("__Host-{name}")
+            } else {
+                name.clone()
+            }),
+            plain_names: Names::new(name),
             attributes: format!("; Path={}{domain}; HttpOnly", options.path).into(),
             same_site: options.same_site,
             secure: options.secure,
-            prefixed: options.path == "/" && domain.is_empty(),
         }
     }
 
@@ -51,18 +80,22 @@ impl Jar {
         self.secure.unwrap_or(channel == Channel::Tls)
     }
 
-    /// The session's cookie; further parts have `_2` and so on behind it.
-    pub(super) fn session(&self, channel: Channel) -> String {
-        let prefix = match (self.is_secure(channel), self.prefixed) {
-            (true, true) => "__Host-",
-            (true, false) | (false, _) => "",
-        };
-        format!("{prefix}{}", self.name)
+    fn names(&self, channel: Channel) -> &Names {
+        if self.is_secure(channel) {
+            &self.secure_names
+        } else {
+            &self.plain_names
+        }
+    }
+
+    /// The parts of the session's cookie; those behind the first have `_2` and so on behind its name.
+    fn session(&self, channel: Channel) -> &[Box<str>; MAX_CHUNKS] {
+        &self.names(channel).session
     }
 
     /// What the names of the cookies of logins begin with.
-    pub(super) fn logins(&self, channel: Channel) -> String {
-        format!("{}_l_", self.session(channel))
+    pub(super) fn logins(&self, channel: Channel) -> &str {
+        &self.names(channel).logins
     }
 
     /// Sets a cookie, or with 0 seconds ends it.
@@ -110,18 +143,16 @@ impl Jar {
         if parts.len() > MAX_CHUNKS {
             return false;
         }
-        let name = self.session(channel);
         let count = parts.len();
-        for (number, part) in parts.into_iter().enumerate() {
+        for (number, (name, part)) in self.session(channel).iter().zip(parts).enumerate() {
             if number == 0 {
                 let first = format!("{count}.{part}");
-                self.set(edits, channel, (&name, &first), seconds, false);
+                self.set(edits, channel, (name, &first), seconds, false);
             } else {
-                let name = format!("{name}_{}", number + 1);
-                self.set(edits, channel, (&name, part), seconds, false);
+                self.set(edits, channel, (name, part), seconds, false);
             }
         }
-        self.end_parts(edits, channel, headers, count + 1);
+        self.end_parts(edits, channel, headers, count);
         true
     }
 
@@ -132,7 +163,7 @@ impl Jar {
         channel: Channel,
         headers: &HeaderMap,
     ) {
-        self.end_parts(edits, channel, headers, 1);
+        self.end_parts(edits, channel, headers, 0);
     }
 
     fn end_parts(
@@ -140,23 +171,18 @@ impl Jar {
         edits: &mut ResponseEdits,
         channel: Channel,
         headers: &HeaderMap,
-        from: usize,
+        behind: usize,
     ) {
-        let name = self.session(channel);
-        for number in from..=MAX_CHUNKS {
-            let part = match number {
-                1 => name.clone(),
-                _ => format!("{name}_{number}"),
-            };
-            if find(headers, &part).is_some() {
-                self.set(edits, channel, (&part, ""), 0, false);
+        for part in self.session(channel).iter().skip(behind) {
+            if find(headers, part).is_some() {
+                self.set(edits, channel, (part, ""), 0, false);
             }
         }
     }
 
     /// Takes the plugin's cookies out of a request: with them the upstream could be the user. The others stay as they are.
     pub(super) fn hide(&self, headers: &mut HeaderMap, channel: Channel) {
-        let session = self.session(channel);
+        let [session, ..] = self.session(channel);
         let is_own = |pair: &[u8]| {
             let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
             match name.strip_prefix(session.as_bytes()) {
@@ -184,9 +210,13 @@ impl Jar {
     }
 
     /// The session's cookie, put together.
-    pub(super) fn session_of(&self, headers: &HeaderMap, channel: Channel) -> Option<String> {
-        let name = self.session(channel);
-        let (count, first) = find(headers, &name)?.split_once('.')?;
+    pub(super) fn session_of<'h>(
+        &self,
+        headers: &'h HeaderMap,
+        channel: Channel,
+    ) -> Option<Cow<'h, str>> {
+        let [name, others @ ..] = self.session(channel);
+        let (count, first) = find(headers, name)?.split_once('.')?;
         let count: usize = match count.as_bytes() {
             [digit @ b'1'..=b'9'] => usize::from(digit - b'0'),
             _ => return None,
@@ -194,9 +224,9 @@ impl Jar {
         if count > MAX_CHUNKS {
             return None;
         }
-        let mut whole = first.to_owned();
-        for number in 2..=count {
-            whole.push_str(find(headers, &format!("{name}_{number}"))?);
+        let mut whole = Cow::Borrowed(first);
+        for name in others.iter().take(count - 1) {
+            whole.to_mut().push_str(find(headers, name)?);
         }
         Some(whole)
     }

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::login::{Start, wants_page};
 use super::session::{Held, Session, Sessions, WriteError};
 use super::tokens::Denied;
-use super::upstream::{Known, clear, tell};
+use super::upstream::clear;
 use super::{Config, UnauthAction, answers};
 use crate::gate::challenge;
 use crate::handler::{BuildContext, Exchange, RequestBody, Verdict};
@@ -123,7 +123,7 @@ impl Handler {
         let held = found.map_err(|_| Failure::StoreAway)?;
         let held = held.ok_or(Failure::NoSession(Start::anew("login")))?;
         let held = self.examine(sessions, held, exchange).await?;
-        self.pass(exchange, &held.session)?;
+        self.pass(exchange, &held)?;
         sessions.jar.hide(&mut exchange.head.headers, channel);
         Ok("session")
     }
@@ -220,7 +220,7 @@ impl Handler {
         let config = &core.config;
         let channel = Channel::of(exchange.https);
         if config.backchannel_logout_path.is_some()
-            && sessions.is_ended(&held.session).await.map_err(|_| AWAY)?
+            && sessions.is_ended(held.session()).await.map_err(|_| AWAY)?
         {
             if exchange.rehearsal {
                 return login("login");
@@ -230,17 +230,17 @@ impl Handler {
             ended.await.map_err(|_| AWAY)?;
             return login("login");
         }
-        let mut changed = sessions.is_stale(&held.session, now);
+        let mut changed = sessions.is_stale(held.session(), now);
         let page = wants_page(exchange.head);
         if config.force_reauthorize && page {
-            if !held.session.fresh {
+            if !held.session().fresh {
                 return login("force_reauthorize");
             }
-            held.session.fresh = false;
+            held.change().fresh = false;
             changed = true;
         }
         let leeway = i64::from(config.access_token_expires_leeway);
-        let session = &mut held.session;
+        let session = held.session();
         let expired = |session: &Session| session.access_token_ends <= now;
         let due = session.access_token.is_some()
             && session.access_token_ends.saturating_sub(leeway) <= now;
@@ -252,10 +252,10 @@ impl Handler {
             } else if exchange.rehearsal {
                 return Err(Failure::WouldRenew);
             } else {
-                match core.renew(sessions, session, now).await {
+                match core.renew(sessions, held.change(), now).await {
                     Ok(()) => changed = true,
                     // It is still good for a moment.
-                    Err(_) if !expired(session) => {}
+                    Err(_) if !expired(held.session()) => {}
                     Err(Denied::Away(why)) => return Err(Failure::ProviderAway(why)),
                     Err(Denied::Refused | Denied::Client) => return login("login_expired"),
                 }
@@ -263,7 +263,7 @@ impl Handler {
         }
         if let Some(interval) = config.refresh_session_interval
             && page
-            && now.saturating_sub(held.session.confirmed) > i64::from(interval)
+            && now.saturating_sub(held.session().confirmed) > i64::from(interval)
         {
             return Err(Failure::NoSession(Start {
                 silent: true,
@@ -283,8 +283,8 @@ impl Handler {
     }
 
     /// Lets a signed-in user through.
-    fn pass<B>(&self, exchange: &mut Exchange<'_, B>, session: &Session) -> Result<(), Failure> {
-        let config = &self.core.config;
+    fn pass<B>(&self, exchange: &mut Exchange<'_, B>, held: &Held) -> Result<(), Failure> {
+        let (config, session) = (&self.core.config, held.session());
         let has = |wanted: &String| session.scope.split(' ').any(|scope| scope == wanted);
         if !config.required_scopes.iter().all(has) {
             return Err(Failure::MissingScope);
@@ -294,13 +294,7 @@ impl Handler {
         }
         self.core.count_as(exchange, session.consumer.as_deref())?;
         let current = session.access_token_ends > exchange.now;
-        let known = Known {
-            access_token: session.access_token.as_deref().filter(|_| current),
-            refresh_token: session.refresh_token.as_deref(),
-            id_token: session.claims.as_ref(),
-            user: session.user.as_ref(),
-        };
-        tell(config, &mut exchange.head.headers, &known);
+        held.told(config).tell(&mut exchange.head.headers, current);
         Ok(())
     }
 }

@@ -251,7 +251,7 @@ impl Core {
         channel: Channel,
     ) -> Vec<Attempt> {
         let prefix = sessions.jar.logins(channel);
-        let ours = cookies::all(headers).filter(|(name, _)| name.starts_with(&prefix));
+        let ours = cookies::all(headers).filter(|(name, _)| name.starts_with(prefix));
         ours.take(2 * MAX_ATTEMPTS)
             .filter_map(|(_, value)| open(sessions, value))
             .collect()
@@ -283,7 +283,7 @@ impl Core {
         channel: Channel,
     ) {
         let prefix = sessions.jar.logins(channel);
-        let ours = cookies::all(headers).filter(|(name, _)| name.starts_with(&prefix));
+        let ours = cookies::all(headers).filter(|(name, _)| name.starts_with(prefix));
         let mut known: Vec<(i64, &str)> = ours
             .map(|(name, value)| {
                 let begun = open(sessions, value).map_or(i64::MIN, |attempt| attempt.begun);
@@ -344,7 +344,7 @@ pub(super) fn end_attempts(
     channel: Channel,
 ) {
     let prefix = sessions.jar.logins(channel);
-    for (name, _) in cookies::all(headers).filter(|(name, _)| name.starts_with(&prefix)) {
+    for (name, _) in cookies::all(headers).filter(|(name, _)| name.starts_with(prefix)) {
         sessions.jar.set(edits, channel, (name, ""), 0, true);
     }
 }

@@ -8,7 +8,7 @@ use super::client::{Endpoint, Form};
 use super::cookies::Channel;
 use super::core::Core;
 use super::provider::Provider;
-use super::session::{Session, Sessions};
+use super::session::{Held, Session, Sessions};
 use super::token::Token;
 use super::{answers, login};
 use crate::handler::{Exchange, RequestBody, Verdict};
@@ -42,7 +42,7 @@ impl Core {
             Ok(provider) => provider,
             Err(why) => return self.away(exchange, why),
         };
-        let session = held.map(|held| &held.session);
+        let session = held.map(Held::session);
         if let (true, Some(session)) = (self.config.revoke_tokens_on_logout, session) {
             self.revoke(&provider, session, exchange.now).await;
         }

@@ -29,6 +29,8 @@ mod login;
 #[cfg(feature = "handlers")]
 mod logout;
 #[cfg(feature = "handlers")]
+mod opened;
+#[cfg(feature = "handlers")]
 mod provider;
 #[cfg(feature = "handlers")]
 mod renew;

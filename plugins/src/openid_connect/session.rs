@@ -1,5 +1,7 @@
 //! Sessions of those who have signed in: what they hold, where they are, when they end.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -9,7 +11,9 @@ use store::{Key, Store, Unavailable};
 
 use super::config::Storage;
 use super::cookies::{Channel, Jar};
+use super::opened::{self, Mark, Opened, Version};
 use super::seal::{self, Sealing};
+use super::upstream::{Known, Told};
 use super::{Config, SessionContents};
 use crate::handler::ResponseEdits;
 
@@ -59,7 +63,7 @@ impl std::fmt::Debug for Session {
 
 /// A session that a request brought.
 pub(super) struct Held {
-    pub(super) session: Session,
+    opened: Rc<Opened>,
     /// Where it is in the store.
     place: Option<String>,
 }
@@ -69,6 +73,7 @@ pub(super) struct Held {
 pub(super) struct Sessions {
     pub(super) jar: Jar,
     pub(super) sealing: Sealing,
+    version: Version,
     store: Store,
     in_store: bool,
     contents: SessionContents,
@@ -100,6 +105,7 @@ impl Sessions {
         Self {
             jar: Jar::new(&config.session),
             sealing,
+            version: Version::new(),
             store,
             in_store: config.session.storage == Storage::Store,
             contents: config.session_contents.clone().unwrap_or(everything),
@@ -124,22 +130,37 @@ impl Sessions {
         let Some(sealed) = self.jar.session_of(headers, channel) else {
             return Ok(None);
         };
-        let opened = self.sealing.open(PURPOSE, &sealed);
-        let kept = opened.and_then(|text| serde_json::from_slice(&text).ok());
-        let (session, place) = match kept {
-            None => return Ok(None),
-            Some(Kept::Whole(session)) => (session, None),
+        let mark = Mark::of(self.version, &sealed);
+        let held = match opened::find(mark, now) {
+            Some(opened) => Some(Held {
+                opened,
+                place: None,
+            }),
+            None => self.open(&sealed, mark, now).await?,
+        };
+        Ok(held.filter(|held| self.ends(held.session()) > now))
+    }
+
+    async fn open(&self, sealed: &str, mark: Mark, now: i64) -> Result<Option<Held>, Unavailable> {
+        let text = self.sealing.open(PURPOSE, sealed);
+        let kept = text.and_then(|text| serde_json::from_slice(&text).ok());
+        Ok(match kept {
+            None => None,
+            Some(Kept::Whole(session)) => {
+                let held = Held::new(session);
+                opened::note(mark, sealed.len(), &held.opened, now);
+                Some(held)
+            }
+            // Somebody else may change or end what is there.
             Some(Kept::At(place)) => {
                 let entry = self.store.get(&self.key(&place)).await?;
                 let found = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
-                match found {
-                    Some(session) => (session, Some(place)),
-                    None => return Ok(None),
-                }
+                found.map(|session| Held {
+                    place: Some(place),
+                    ..Held::new(session)
+                })
             }
-        };
-        let good = self.ends(&session) > now;
-        Ok(good.then_some(Held { session, place }))
+        })
     }
 
     fn key(&self, place: &str) -> Key {
@@ -171,11 +192,11 @@ impl Sessions {
         channel: Channel,
         now: i64,
     ) -> Result<bool, WriteError> {
-        held.session.seen = now;
-        let seconds = self.ends(&held.session).saturating_sub(now).max(1);
+        held.change().seen = now;
+        let seconds = self.ends(held.session()).saturating_sub(now).max(1);
         let mut moved = false;
         if !self.in_store && held.place.is_none() {
-            let kept = Kept::Whole(held.session.clone());
+            let kept = Kept::Whole(held.session().clone());
             let text = serde_json::to_vec(&kept).map_err(|_| WriteError::Internal)?;
             let sealed = self.sealing.seal(PURPOSE, &text);
             let sealed = sealed.ok_or(WriteError::Internal)?;
@@ -191,7 +212,7 @@ impl Sessions {
             Some(place) => place,
             None => seal::random().ok_or(WriteError::Internal)?,
         };
-        let text = serde_json::to_vec(&held.session).map_err(|_| WriteError::Internal)?;
+        let text = serde_json::to_vec(held.session()).map_err(|_| WriteError::Internal)?;
         let ttl = Duration::from_secs(u64::try_from(seconds).unwrap_or(1));
         let put = self.store.put(&self.key(&place), &text, Some(ttl)).await;
         put.map_err(|_| WriteError::Unavailable)?;
@@ -270,11 +291,39 @@ impl Sessions {
 
 impl Held {
     /// A new session, which is nowhere yet.
-    pub(super) const fn new(session: Session) -> Self {
+    pub(super) fn new(session: Session) -> Self {
+        let told = OnceCell::new();
         Self {
-            session,
+            opened: Rc::new(Opened { session, told }),
             place: None,
         }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.opened.session
+    }
+
+    /// The session, to be changed for this request and those that follow it.
+    pub(super) fn change(&mut self) -> &mut Session {
+        let opened = Rc::make_mut(&mut self.opened);
+        opened.told.take();
+        &mut opened.session
+    }
+
+    /// What the upstream is told of it.
+    pub(super) fn told(&self, config: &Config) -> &Told {
+        self.opened.told.get_or_init(|| {
+            let session = self.session();
+            Told::new(
+                config,
+                &Known {
+                    access_token: session.access_token.as_deref(),
+                    refresh_token: session.refresh_token.as_deref(),
+                    id_token: session.claims.as_ref(),
+                    user: session.user.as_ref(),
+                },
+            )
+        })
     }
 }
 

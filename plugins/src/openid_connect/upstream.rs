@@ -45,39 +45,54 @@ fn is_ours(name: &str) -> bool {
     name.starts_with('x') && OURS.into_iter().any(alike)
 }
 
-/// Writes the headers.
-pub(super) fn tell(config: &Config, headers: &mut HeaderMap, known: &Known<'_>) {
-    if config.set_access_token_header
-        && let Some(token) = known.access_token
-    {
-        if config.access_token_in_authorization_header {
-            put(headers, AUTHORIZATION, format!("Bearer {token}"));
-        } else {
-            put(headers, X_ACCESS_TOKEN, token.to_owned());
+/// The headers that say it, made once for all requests of a caller.
+#[derive(Clone, Default)]
+pub(super) struct Told {
+    access_token: Option<(HeaderName, HeaderValue)>,
+    others: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Told {
+    pub(super) fn new(config: &Config, known: &Known<'_>) -> Self {
+        let access_token = known
+            .access_token
+            .filter(|_| config.set_access_token_header);
+        let access_token = access_token.and_then(|token| {
+            if config.access_token_in_authorization_header {
+                header(AUTHORIZATION, format!("Bearer {token}"))
+            } else {
+                header(X_ACCESS_TOKEN, token.to_owned())
+            }
+        });
+        let id_token = known.id_token.filter(|_| config.set_id_token_header);
+        let user = known.user.filter(|_| config.set_userinfo_header);
+        let refresh_token = known
+            .refresh_token
+            .filter(|_| config.set_refresh_token_header);
+        let others = [
+            id_token.and_then(|claims| header(X_ID_TOKEN, base64(claims))),
+            user.and_then(|user| header(X_USERINFO, base64(user))),
+            refresh_token.and_then(|token| header(X_REFRESH_TOKEN, token.to_owned())),
+        ];
+        Self {
+            access_token,
+            others: others.into_iter().flatten().collect(),
         }
     }
-    if config.set_id_token_header
-        && let Some(claims) = known.id_token
-    {
-        put(headers, X_ID_TOKEN, base64(claims));
-    }
-    if config.set_userinfo_header
-        && let Some(user) = known.user
-    {
-        put(headers, X_USERINFO, base64(user));
-    }
-    if config.set_refresh_token_header
-        && let Some(token) = known.refresh_token
-    {
-        put(headers, X_REFRESH_TOKEN, token.to_owned());
+
+    /// Writes them; the access token only while it is `current`.
+    pub(super) fn tell(&self, headers: &mut HeaderMap, current: bool) {
+        let access_token = self.access_token.iter().filter(|_| current);
+        for (name, value) in access_token.chain(&self.others) {
+            headers.insert(name.clone(), value.clone());
+        }
     }
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
-    if let Ok(mut value) = HeaderValue::try_from(value) {
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
+fn header(name: HeaderName, value: String) -> Option<(HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::try_from(value).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
 }
 
 fn base64(members: &Map<String, Value>) -> String {

@@ -25,7 +25,7 @@ use super::core::Core;
 use super::failure::{ASKING, Failure};
 use super::provider::Provider;
 use super::token::{Token, verify_with_keys, verify_with_known};
-use super::upstream::{Known, X_USERINFO, tell};
+use super::upstream::{Known, Told, X_USERINFO};
 use crate::handler::{BuildContext, Exchange, Refusal, Verdict};
 use crate::jwt::{Algorithm, VerificationKey};
 use introspection::Introspection;
@@ -276,7 +276,7 @@ impl Bearer {
             ..Known::default()
         };
         let headers = &mut exchange.head.headers;
-        tell(&self.core.config, headers, &known);
+        Told::new(&self.core.config, &known).tell(headers, true);
         if let Some(userinfo) = &accepted.userinfo {
             headers.insert(X_USERINFO, userinfo.clone());
         }
