@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
-    RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, RsaKeyPair,
 };
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
@@ -17,25 +16,14 @@ use serde::Serialize;
 /// The `client_assertion_type`.
 pub(crate) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// How long an assertion is good: it is sent at once, and used once.
-const LIFETIME: i64 = 60;
+/// How many seconds an assertion is good, unless somebody wants it otherwise: it is sent at once, and used once.
+const LIFETIME: u32 = 60;
 
 /// Signs assertions. It shows nothing of its key.
-pub(crate) struct Signer(Key);
-
-enum Key {
-    Hs256(hmac::Key),
-    Hs512(hmac::Key),
-    Rs256(Box<RsaKeyPair>),
-    Es256(Box<EcdsaKeyPair>),
-    Es384(Box<EcdsaKeyPair>),
-    EdDsa(Box<Ed25519KeyPair>),
-}
-
-#[derive(Serialize)]
-struct Header {
-    alg: &'static str,
-    typ: &'static str,
+pub(crate) struct Signer {
+    header: Header,
+    key: EncodingKey,
+    lifetime: u32,
 }
 
 #[derive(Serialize)]
@@ -50,119 +38,121 @@ struct Claims<'a> {
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Signer({}, redacted)", self.algorithm())
+        write!(f, "Signer({:?}, redacted)", self.header.alg)
     }
 }
 
 impl Signer {
+    fn new(algorithm: Algorithm, key: EncodingKey) -> Self {
+        Self {
+            header: Header::new(algorithm),
+            key,
+            lifetime: LIFETIME,
+        }
+    }
+
     /// Signs with HS256 and a secret.
     pub(crate) fn hs256(secret: &[u8]) -> Self {
-        Self(Key::Hs256(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+        Self::new(Algorithm::HS256, EncodingKey::from_secret(secret))
     }
 
     /// Signs with HS512 and a secret.
     pub(crate) fn hs512(secret: &[u8]) -> Self {
-        Self(Key::Hs512(hmac::Key::new(hmac::HMAC_SHA512, secret)))
+        Self::new(Algorithm::HS512, EncodingKey::from_secret(secret))
     }
 
     /// Signs with a private key in PEM: PKCS #8, or the older forms for RSA and EC. The key says the algorithm.
     pub(crate) fn private(pem: &[u8]) -> Result<Self, &'static str> {
         let wrong = "it is no private key in PEM that can sign: RSA of at least 2048 bits, P-256, P-384 or Ed25519";
-        let key = match PrivateKeyDer::from_pem_slice(pem).map_err(|_| wrong)? {
-            PrivateKeyDer::Pkcs1(der) => rsa(RsaKeyPair::from_der(der.secret_pkcs1_der())),
+        let (algorithm, key) = match PrivateKeyDer::from_pem_slice(pem).map_err(|_| wrong)? {
+            PrivateKeyDer::Pkcs1(der) => {
+                let der = der.secret_pkcs1_der();
+                rsa(RsaKeyPair::from_der(der), || {
+                    Some(EncodingKey::from_rsa_der(der))
+                })
+            }
             PrivateKeyDer::Sec1(der) => {
-                let (p256, p384) = (
-                    &ECDSA_P256_SHA256_FIXED_SIGNING,
-                    &ECDSA_P384_SHA384_FIXED_SIGNING,
-                );
                 let der = der.secret_sec1_der();
-                es256(EcdsaKeyPair::from_private_key_der(p256, der))
-                    .or_else(|| es384(EcdsaKeyPair::from_private_key_der(p384, der)))
+                elliptic(|curve| EcdsaKeyPair::from_private_key_der(curve, der))
             }
             PrivateKeyDer::Pkcs8(der) => {
-                let (p256, p384) = (
-                    &ECDSA_P256_SHA256_FIXED_SIGNING,
-                    &ECDSA_P384_SHA384_FIXED_SIGNING,
-                );
                 let der = der.secret_pkcs8_der();
-                rsa(RsaKeyPair::from_pkcs8(der))
-                    .or_else(|| es256(EcdsaKeyPair::from_pkcs8(p256, der)))
-                    .or_else(|| es384(EcdsaKeyPair::from_pkcs8(p384, der)))
-                    .or_else(|| {
-                        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok()?;
-                        Some(Key::EdDsa(Box::new(key)))
-                    })
+                rsa(RsaKeyPair::from_pkcs8(der), || of_pkcs8(der))
+                    .or_else(|| elliptic(|curve| EcdsaKeyPair::from_pkcs8(curve, der)))
+                    .or_else(|| ed25519(der))
             }
             _ => None,
-        };
-        key.map(Self).ok_or(wrong)
+        }
+        .ok_or(wrong)?;
+        Ok(Self::new(algorithm, key))
     }
 
-    const fn algorithm(&self) -> &'static str {
-        match self.0 {
-            Key::Hs256(_) => "HS256",
-            Key::Hs512(_) => "HS512",
-            Key::Rs256(_) => "RS256",
-            Key::Es256(_) => "ES256",
-            Key::Es384(_) => "ES384",
-            Key::EdDsa(_) => "EdDSA",
-        }
+    /// Whether the key is one of RSA.
+    pub(crate) fn is_rsa(&self) -> bool {
+        self.header.alg == Algorithm::RS256
+    }
+
+    /// Names the key, for providers that know several of this client.
+    pub(crate) fn named(mut self, kid: Option<String>) -> Self {
+        self.header.kid = kid;
+        self
+    }
+
+    /// Lets each assertion be good for so many seconds.
+    pub(crate) const fn lasting(mut self, seconds: u32) -> Self {
+        self.lifetime = seconds;
+        self
     }
 
     /// An assertion that `client` is who asks `audience` now (seconds since 1970). No two have the same `jti`. None: the
-    /// system has no randomness, or the key cannot sign.
+    /// key cannot sign.
     pub(crate) fn assertion(&self, client: &str, audience: &str, now: i64) -> Option<String> {
-        let header = Header {
-            alg: self.algorithm(),
-            typ: "JWT",
-        };
         let claims = Claims {
             iss: client,
             sub: client,
             aud: audience,
             iat: now,
-            exp: now.saturating_add(LIFETIME),
+            exp: now.saturating_add(self.lifetime.into()),
             jti: uuid::Uuid::new_v4().to_string(),
         };
-        let mut token = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).ok()?);
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&claims).ok()?, &mut token);
-        let signature = self.sign(token.as_bytes())?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Some(token)
-    }
-
-    fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
-        let random = SystemRandom::new();
-        match &self.0 {
-            Key::Hs256(key) | Key::Hs512(key) => Some(hmac::sign(key, message).as_ref().to_vec()),
-            Key::Rs256(key) => {
-                let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .ok()?;
-                Some(signature)
-            }
-            Key::Es256(key) | Key::Es384(key) => {
-                let signature = key.sign(&random, message).ok()?;
-                Some(signature.as_ref().to_vec())
-            }
-            Key::EdDsa(key) => Some(key.try_sign(message).ok()?.as_ref().to_vec()),
-        }
+        jsonwebtoken::encode(&self.header, &claims, &self.key).ok()
     }
 }
 
-fn rsa<E>(key: Result<RsaKeyPair, E>) -> Option<Key> {
-    let key = key.ok().filter(|key| key.public_modulus_len() >= 256)?;
-    Some(Key::Rs256(Box::new(key)))
+/// A key of RSA that is long enough.
+fn rsa<E>(
+    pair: Result<RsaKeyPair, E>,
+    key: impl FnOnce() -> Option<EncodingKey>,
+) -> Option<(Algorithm, EncodingKey)> {
+    pair.ok().filter(|pair| pair.public_modulus_len() >= 256)?;
+    Some((Algorithm::RS256, key()?))
 }
 
-fn es256<E>(key: Result<EcdsaKeyPair, E>) -> Option<Key> {
-    key.ok().map(|key| Key::Es256(Box::new(key)))
+/// RSA keys are signed with as PKCS #1, which PKCS #8 wraps; jsonwebtoken unwraps it from PEM only.
+fn of_pkcs8(der: &[u8]) -> Option<EncodingKey> {
+    let text = STANDARD.encode(der);
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
+    EncodingKey::from_rsa_pem(pem.as_bytes()).ok()
 }
 
-fn es384<E>(key: Result<EcdsaKeyPair, E>) -> Option<Key> {
-    key.ok().map(|key| Key::Es384(Box::new(key)))
+/// A key on one of the curves.
+fn elliptic<E>(
+    pair: impl Fn(&'static EcdsaSigningAlgorithm) -> Result<EcdsaKeyPair, E>,
+) -> Option<(Algorithm, EncodingKey)> {
+    let key = |curve| {
+        let der = pair(curve).ok()?.to_pkcs8v1().ok()?;
+        Some(EncodingKey::from_ec_der(der.as_ref()))
+    };
+    key(&ECDSA_P256_SHA256_FIXED_SIGNING)
+        .map(|key| (Algorithm::ES256, key))
+        .or_else(|| Some((Algorithm::ES384, key(&ECDSA_P384_SHA384_FIXED_SIGNING)?)))
+}
+
+/// A key of Ed25519; some are written without their public half.
+fn ed25519(der: &[u8]) -> Option<(Algorithm, EncodingKey)> {
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok()?;
+    let whole = pair.to_pkcs8().ok()?;
+    Some((Algorithm::EdDSA, EncodingKey::from_ed_der(whole.as_ref())))
 }
 
 #[cfg(test)]
@@ -170,14 +160,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     use aws_lc_rs::encoding::AsDer;
+    use aws_lc_rs::hmac;
+    use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::rsa::KeySize;
     use aws_lc_rs::signature::{self, KeyPair, UnparsedPublicKey, VerificationAlgorithm};
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::Value;
 
     use super::*;
 
     fn pem(label: &str, der: &[u8]) -> String {
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        let text = STANDARD.encode(der);
         format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
     }
 

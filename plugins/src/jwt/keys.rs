@@ -11,6 +11,7 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use jsonwebtoken::DecodingKey;
 
 use super::{Algorithm, Family};
 use crate::jwks::RemoteKeys;
@@ -64,6 +65,25 @@ impl Verifier {
         match self {
             Self::Key(key) => key.algorithm(),
             Self::Set(algorithm, _) => *algorithm,
+        }
+    }
+}
+
+impl From<Algorithm> for jsonwebtoken::Algorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::HS256 => Self::HS256,
+            Algorithm::HS384 => Self::HS384,
+            Algorithm::HS512 => Self::HS512,
+            Algorithm::RS256 => Self::RS256,
+            Algorithm::RS384 => Self::RS384,
+            Algorithm::RS512 => Self::RS512,
+            Algorithm::ES256 => Self::ES256,
+            Algorithm::ES384 => Self::ES384,
+            Algorithm::PS256 => Self::PS256,
+            Algorithm::PS384 => Self::PS384,
+            Algorithm::PS512 => Self::PS512,
+            Algorithm::EdDSA => Self::EdDSA,
         }
     }
 }
@@ -167,9 +187,21 @@ impl VerificationKey {
         self.version
     }
 
-    /// Whether a public key verifies a signature; a shared secret does as it is.
+    /// The key as jsonwebtoken takes it, which parses it for each signature anew: for tokens that are verified once and then
+    /// remembered. Of a shared secret its text.
     #[must_use]
-    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub fn decoding_key(&self) -> DecodingKey {
+        match (&self.key, self.algorithm.family()) {
+            (Key::Secret(secret), _) => DecodingKey::from_secret(&secret.text),
+            (Key::Public(key), Family::Rsa) => DecodingKey::from_rsa_der(key.as_ref()),
+            (Key::Public(key), Family::Ed25519) => DecodingKey::from_ed_der(key.as_ref()),
+            (Key::Public(key), _) => DecodingKey::from_ec_der(key.as_ref()),
+        }
+    }
+
+    /// Whether it verifies a signature as it is.
+    #[cfg(test)]
+    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let plain = SecretUse {
             base64: false,
             refuse_short: false,

@@ -15,7 +15,7 @@ use super::provider::Provider;
 use super::seal;
 use super::session::{Held, Session, Sessions, WriteError};
 use super::token::{Expected, Token};
-use super::tokens::{Denied, Tokens};
+use super::tokens::{Denied, Grant, Tokens};
 use crate::handler::{Exchange, Verdict};
 
 /// What the provider hands back through the browser. Nothing in it is believed.
@@ -145,7 +145,7 @@ impl Core {
             .metadata
             .authorization_response_iss_parameter_supported;
         match &returned.iss {
-            Some(iss) if iss != issuer => return Err(Failure::Bad("other_issuer")),
+            Some(iss) if iss != issuer.as_str() => return Err(Failure::Bad("other_issuer")),
             None if promised == Some(true) => return Err(Failure::Bad("no_issuer")),
             _ => {}
         }
@@ -154,15 +154,12 @@ impl Core {
         }
         let code = returned.code.as_deref().filter(|code| !code.is_empty());
         let code = code.ok_or(Failure::Bad("no_code"))?;
-        let mut form = vec![
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", &*attempt.redirect_uri),
-        ];
-        if let Some(verifier) = &attempt.verifier {
-            form.push(("code_verifier", verifier));
-        }
-        let asked = self.ask_for_tokens(&provider, &form, exchange.now).await;
+        let grant = Grant::Code {
+            code,
+            redirect_uri: &attempt.redirect_uri,
+            verifier: attempt.verifier.as_deref(),
+        };
+        let asked = self.ask_for_tokens(&provider, grant, exchange.now).await;
         let tokens = asked.map_err(|denied| match denied {
             Denied::Refused => Failure::Denied("code_refused"),
             Denied::Client => Failure::Ours("client_refused"),
@@ -220,9 +217,10 @@ impl Core {
                 "no_keys" | "no_keys_url" => Failure::Away(reason),
                 _ => Failure::Bad(reason),
             })?;
+        let access_token = tokens.access_token.secret();
         let expected = Expected {
             nonce: attempt.nonce.as_deref(),
-            access_token: Some(&tokens.access_token),
+            access_token: Some(access_token),
             code: Some(code),
         };
         let issuer = &provider.metadata.issuer;
@@ -232,8 +230,7 @@ impl Core {
         let contents = sessions.contents();
         let wants_user = contents.user || self.config.consumer_claim.is_some();
         let user = if wants_user {
-            self.ask_for_user(provider, &tokens.access_token, &sub)
-                .await
+            self.ask_for_user(provider, access_token, &sub).await
         } else {
             None
         };
@@ -242,18 +239,19 @@ impl Core {
         let default = self.config.access_token_expires_in.map_or(3600, i64::from);
         Ok(Session {
             id: seal::random().ok_or(Failure::Ours("no_randomness"))?,
-            iss: issuer.clone(),
+            iss: issuer.to_string(),
             sid: token.text("sid").map(str::to_owned),
             sub,
             login: now,
             confirmed: now,
             seen: now,
-            access_token: contents.access_token.then(|| tokens.access_token.clone()),
+            access_token: contents.access_token.then(|| access_token.clone()),
             access_token_ends: tokens.ends(default, now),
             refresh_token: tokens
                 .refresh_token
-                .clone()
-                .filter(|_| contents.access_token),
+                .as_ref()
+                .filter(|_| contents.access_token)
+                .map(|token| token.secret().clone()),
             id_token: contents.enc_id_token.then(|| text.to_owned()),
             claims: contents.id_token.then(|| token.claims.clone()),
             user: user.filter(|_| contents.user),

@@ -1,37 +1,64 @@
-//! The client's own proof at the provider's endpoints, and the calls that need it.
+//! The client's own proof at the provider's endpoints.
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use form_urlencoded::byte_serialize;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
-use serde_json::json;
+use openidconnect::core::{
+    CoreAuthDisplay, CoreAuthPrompt, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
+    CoreJweContentEncryptionAlgorithm, CoreRevocableToken, CoreRevocationErrorResponse,
+    CoreTokenIntrospectionResponse,
+};
+use openidconnect::{
+    AuthType, ClientId, ClientSecret, EmptyAdditionalClaims, EndpointNotSet, IssuerUrl,
+    JsonWebKeySet, StandardErrorResponse,
+};
 
 use super::provider::Idp;
-use super::{AuthMethod, Config, seal};
+use super::tokens::Tokens;
+use super::{AuthMethod, Config};
+use crate::client_assertion::{self, Signer};
 use crate::handler::Values;
 
-const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// What speaks the protocol: it writes the requests for signing in and for tokens, and reads the answers. Keys it is not
+/// given any: the signatures of tokens are verified elsewhere.
+pub(super) type Protocol = openidconnect::Client<
+    EmptyAdditionalClaims,
+    CoreAuthDisplay,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJsonWebKey,
+    CoreAuthPrompt,
+    StandardErrorResponse<CoreErrorResponseType>,
+    Tokens,
+    CoreTokenIntrospectionResponse,
+    CoreRevocableToken,
+    CoreRevocationErrorResponse,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+>;
 
 /// Who we are to the provider.
 pub(super) struct OAuthClient {
-    pub(super) id: String,
-    secret: Option<String>,
-    key: Option<RsaKeyPair>,
-    key_id: Option<String>,
-    assertion_seconds: i64,
+    pub(super) id: ClientId,
+    secret: Option<ClientSecret>,
+    /// Signs assertions with the secret.
+    by_secret: Option<Signer>,
+    /// Signs assertions with the private key.
+    by_key: Option<Signer>,
 }
 
 impl fmt::Debug for OAuthClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OAuthClient({})", self.id)
+        write!(f, "OAuthClient({})", self.id.as_str())
     }
 }
 
@@ -45,6 +72,31 @@ pub(super) struct Endpoint<'a> {
     pub(super) headers: HeaderMap,
 }
 
+/// How one request shows who calls.
+pub(super) enum Proof {
+    /// A public client only says its name.
+    Nothing,
+    Basic,
+    Post,
+    Assertion(String),
+}
+
+impl Proof {
+    /// The parameters of an assertion.
+    pub(super) fn assertion(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let assertion = match self {
+            Self::Assertion(assertion) => Some(assertion.as_str()),
+            _ => None,
+        };
+        assertion.into_iter().flat_map(|assertion| {
+            [
+                ("client_assertion_type", client_assertion::TYPE),
+                ("client_assertion", assertion),
+            ]
+        })
+    }
+}
+
 impl OAuthClient {
     pub(super) fn new(config: &Config, values: &Values<'_>) -> Result<Self, String> {
         let secret = values.find("clientSecretRef");
@@ -52,24 +104,35 @@ impl OAuthClient {
         let secret = secret
             .transpose()
             .map_err(|_| "clientSecretRef: is no text".to_owned())?;
-        let key = values.find("clientRsaPrivateKeyRef").map(|pem| read(pem));
+        let seconds = config.client_jwt_assertion_expires_in;
+        let key = values.find("clientRsaPrivateKeyRef").map(|pem| {
+            let signer = Signer::private(pem).ok().filter(Signer::is_rsa);
+            signer.ok_or_else(|| {
+                "clientRsaPrivateKeyRef: is not an RSA private key in PEM".to_owned()
+            })
+        });
+        let by_key = key
+            .transpose()?
+            .map(|key| key.named(config.client_rsa_private_key_id.clone()));
+        let by_secret = secret
+            .as_ref()
+            .map(|secret| Signer::hs256(secret.as_bytes()));
         Ok(Self {
-            id: config.client_id.clone(),
-            secret,
-            key: key.transpose()?,
-            key_id: config.client_rsa_private_key_id.clone(),
-            assertion_seconds: config.client_jwt_assertion_expires_in.into(),
+            id: ClientId::new(config.client_id.clone()),
+            secret: secret.map(ClientSecret::new),
+            by_secret: by_secret.map(|signer| signer.lasting(seconds)),
+            by_key: by_key.map(|signer| signer.lasting(seconds)),
         })
     }
 
     /// The secret, for tokens that are signed with it.
     pub(super) fn secret(&self) -> Option<&str> {
-        self.secret.as_deref()
+        self.secret.as_ref().map(|secret| secret.secret().as_str())
     }
 
     fn can(&self, method: AuthMethod) -> bool {
         match method {
-            AuthMethod::PrivateKeyJwt => self.key.is_some(),
+            AuthMethod::PrivateKeyJwt => self.by_key.is_some(),
             _ => self.secret.is_some(),
         }
     }
@@ -87,10 +150,43 @@ impl OAuthClient {
             .filter_map(|name| AuthMethod::from_name(name))
             .find(|method| self.can(*method));
         both.or_else(|| self.can(wanted).then_some(wanted))
-            .or_else(|| self.key.is_some().then_some(AuthMethod::PrivateKeyJwt))
+            .or_else(|| self.by_key.is_some().then_some(AuthMethod::PrivateKeyJwt))
     }
 
-    /// Posts a form.
+    /// How one request to an endpoint is to show who calls.
+    pub(super) fn proof(&self, endpoint: &Endpoint<'_>, now: i64) -> Result<Proof, &'static str> {
+        let signer = match self.method(endpoint.wanted, endpoint.supported) {
+            None => return Ok(Proof::Nothing),
+            Some(AuthMethod::ClientSecretBasic) => return Ok(Proof::Basic),
+            Some(AuthMethod::ClientSecretPost) => return Ok(Proof::Post),
+            Some(AuthMethod::ClientSecretJwt) => &self.by_secret,
+            Some(AuthMethod::PrivateKeyJwt) => &self.by_key,
+        };
+        let signer = signer.as_ref().ok_or("assertion")?;
+        let assertion = signer.assertion(&self.id, endpoint.url, now);
+        Ok(Proof::Assertion(assertion.ok_or("assertion")?))
+    }
+
+    /// The protocol as this client speaks it, with its proof but for an assertion.
+    pub(super) fn protocol(&self, issuer: &IssuerUrl, proof: &Proof) -> Protocol {
+        let protocol = Protocol::new(self.id.clone(), issuer.clone(), JsonWebKeySet::default())
+            .disable_openid_scope();
+        let how = match proof {
+            Proof::Basic => AuthType::BasicAuth,
+            _ => AuthType::RequestBody,
+        };
+        let protocol = protocol.set_auth_type(how);
+        match (&self.secret, proof) {
+            (Some(secret), Proof::Basic | Proof::Post) => {
+                protocol.set_client_secret(secret.clone())
+            }
+            _ => protocol,
+        }
+    }
+
+    /// Posts a form to an endpoint of OAuth 2.0 beside the protocol's own: for introspection (RFC 7662), whose answers the
+    /// library reads more strictly than providers write them, and revocation (RFC 7009), which it refuses without TLS even
+    /// on loopback.
     pub(super) async fn post(
         &self,
         idp: &Idp,
@@ -98,33 +194,11 @@ impl OAuthClient {
         form: &[(&str, &str)],
         now: i64,
     ) -> Result<Response<Bytes>, &'static str> {
-        let mut body = Form::default();
-        for (name, value) in form {
-            body.add(name, value);
-        }
-        let mut authorization = None;
-        match self.method(endpoint.wanted, endpoint.supported) {
-            None => body.add("client_id", &self.id),
-            Some(AuthMethod::ClientSecretBasic) => {
-                let secret = self.secret.as_deref().unwrap_or_default();
-                let pair = format!("{}:{}", encoded(&self.id), encoded(secret));
-                authorization = Some(format!("Basic {}", STANDARD.encode(pair)));
-            }
-            Some(AuthMethod::ClientSecretPost) => {
-                body.add("client_id", &self.id);
-                body.add("client_secret", self.secret.as_deref().unwrap_or_default());
-            }
-            Some(method @ (AuthMethod::ClientSecretJwt | AuthMethod::PrivateKeyJwt)) => {
-                let assertion = self
-                    .assertion(method, endpoint.url, now)
-                    .ok_or("assertion")?;
-                body.add("client_id", &self.id);
-                body.add("client_assertion_type", ASSERTION_TYPE);
-                body.add("client_assertion", &assertion);
-            }
-        }
+        let proof = self.proof(&endpoint, now)?;
+        let secret = self.secret().unwrap_or_default();
+        let body = self.form(form, &proof);
         let mut request = Request::post(endpoint.url)
-            .body(Bytes::from(body.0))
+            .body(Bytes::from(body))
             .map_err(|_| "bad_url")?;
         let headers = request.headers_mut();
         *headers = endpoint.headers;
@@ -133,56 +207,28 @@ impl OAuthClient {
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         );
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(value) = authorization {
-            let mut value = HeaderValue::try_from(value).map_err(|_| "authorization")?;
-            value.set_sensitive(true);
+        if matches!(proof, Proof::Basic) {
+            let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+            let pair = format!("{}:{}", encoded(&self.id), encoded(secret));
+            let value = format!("Basic {}", STANDARD.encode(pair));
+            let value = HeaderValue::try_from(value).map_err(|_| "authorization")?;
             headers.insert(AUTHORIZATION, value);
         }
         idp.call(request).await
     }
 
-    /// A signed statement of who we are (RFC 7523).
-    fn assertion(&self, method: AuthMethod, audience: &str, now: i64) -> Option<String> {
-        let keyed = method == AuthMethod::PrivateKeyJwt;
-        let mut header = json!({"alg": if keyed { "RS256" } else { "HS256" }, "typ": "JWT"});
-        if keyed && let (Some(id), Some(members)) = (&self.key_id, header.as_object_mut()) {
-            members.insert("kid".to_owned(), id.as_str().into());
+    /// A form with what proves who sends it.
+    fn form(&self, pairs: &[(&str, &str)], proof: &Proof) -> String {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(pairs).extend_pairs(proof.assertion());
+        if !matches!(proof, Proof::Basic) {
+            form.append_pair("client_id", &self.id);
         }
-        let claims = json!({
-            "iss": self.id, "sub": self.id, "aud": audience, "jti": seal::random()?,
-            "iat": now, "exp": now + self.assertion_seconds,
-        });
-        let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(&header), part(&claims));
-        let signature = if keyed {
-            let key = self.key.as_ref()?;
-            let mut signature = vec![0; key.public_modulus_len()];
-            let random = SystemRandom::new();
-            key.sign(
-                &RSA_PKCS1_SHA256,
-                &random,
-                signed.as_bytes(),
-                &mut signature,
-            )
-            .ok()?;
-            signature
-        } else {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_deref()?.as_bytes());
-            hmac::sign(&key, signed.as_bytes()).as_ref().to_vec()
-        };
-        Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+        if matches!(proof, Proof::Post) {
+            form.append_pair("client_secret", self.secret().unwrap_or_default());
+        }
+        form.finish()
     }
-}
-
-fn read(pem: &[u8]) -> Result<RsaKeyPair, String> {
-    let wrong = || "clientRsaPrivateKeyRef: is not an RSA private key in PEM".to_owned();
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| wrong())?;
-    let pair = match &key {
-        PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
-        PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-        _ => return Err(wrong()),
-    };
-    pair.map_err(|_| wrong())
 }
 
 impl AuthMethod {
@@ -205,30 +251,4 @@ impl AuthMethod {
         .into_iter()
         .find(|method| method.name() == name)
     }
-}
-
-/// A form, or a query.
-#[derive(Default)]
-pub(super) struct Form(pub(super) String);
-
-impl Form {
-    pub(super) fn add(&mut self, name: &str, value: &str) {
-        if !self.0.is_empty() {
-            self.0.push('&');
-        }
-        self.0.push_str(&encoded(name));
-        self.0.push('=');
-        self.0.push_str(&encoded(value));
-    }
-}
-
-/// For forms and queries: a blank as %20, which every reader of forms understands too.
-fn encoded(text: &str) -> String {
-    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
-        .remove(b'-')
-        .remove(b'_')
-        .remove(b'.')
-        .remove(b'~');
-    utf8_percent_encode(text, KEPT).to_string()
 }

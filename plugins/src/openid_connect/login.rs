@@ -3,21 +3,17 @@
 //! Each attempt has a short-lived cookie of its own, named after its state, so that several tabs do not disturb each
 //! other and a callback counts only in the browser that set out for it.
 
-use aws_lc_rs::digest;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::HOST;
 use http::{HeaderMap, StatusCode, request};
 use serde::{Deserialize, Serialize};
 
-use super::answers;
-use super::client::Form;
 use super::config::REDIRECT_SUFFIX;
 use super::cookies::{self, Channel};
 use super::core::Core;
 use super::failure::ASKING;
 use super::seal;
 use super::session::Sessions;
+use super::{answers, authorization};
 use crate::handler::{Exchange, ResponseEdits, Verdict};
 
 /// What attempts are sealed for.
@@ -212,35 +208,16 @@ impl Core {
         attempt.state = state;
         attempt.nonce = self.config.use_nonce.then(seal::random).flatten();
         attempt.verifier = self.config.use_pkce.then(seal::random).flatten();
-        let mut query = Form::default();
-        query.add("response_type", "code");
-        query.add("client_id", &self.config.client_id);
-        query.add("scope", &self.config.scope);
-        query.add("redirect_uri", &attempt.redirect_uri);
-        query.add("state", &attempt.state);
-        if let Some(nonce) = &attempt.nonce {
-            query.add("nonce", nonce);
-        }
-        if let Some(verifier) = &attempt.verifier {
-            let hash = digest::digest(&digest::SHA256, verifier.as_bytes());
-            query.add("code_challenge", &URL_SAFE_NO_PAD.encode(hash.as_ref()));
-            query.add("code_challenge_method", "S256");
-        }
-        for (name, value) in &self.config.authorization_params {
-            if !(attempt.silent && name == "prompt") {
-                query.add(name, value);
-            }
-        }
-        if attempt.silent {
-            query.add("prompt", "none");
-        }
+        let to = (&provider.metadata.issuer, endpoint);
+        let Some(url) = authorization::url(&self.client, &self.config, to, &attempt) else {
+            return broken(exchange);
+        };
         let channel = Channel::of(exchange.https);
         self.make_room(sessions, exchange.response, &exchange.head.headers, channel);
         if !remember(sessions, exchange.response, channel, &attempt, REMEMBERED) {
             return broken(exchange);
         }
-        let separator = if endpoint.contains('?') { '&' } else { '?' };
-        answers::redirect(&format!("{endpoint}{separator}{}", query.0), reason)
+        answers::redirect(url.as_str(), reason)
     }
 
     /// The attempts of this browser that can be read.

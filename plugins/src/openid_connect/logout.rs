@@ -4,7 +4,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::client::{Endpoint, Form};
+use super::client::Endpoint;
 use super::cookies::Channel;
 use super::core::Core;
 use super::provider::Provider;
@@ -52,16 +52,17 @@ impl Core {
             None => uri.to_owned(),
         });
         if let Some(endpoint) = &provider.metadata.end_session_endpoint {
-            let mut query = Form::default();
+            let mut url = endpoint.url().clone();
+            let mut query = url.query_pairs_mut();
             match session.and_then(|session| session.id_token.as_ref()) {
-                Some(id_token) => query.add("id_token_hint", id_token),
-                None => query.add("client_id", &self.config.client_id),
-            }
+                Some(id_token) => query.append_pair("id_token_hint", id_token),
+                None => query.append_pair("client_id", &self.config.client_id),
+            };
             if let Some(after) = &after {
-                query.add("post_logout_redirect_uri", after);
+                query.append_pair("post_logout_redirect_uri", after);
             }
-            let separator = if endpoint.contains('?') { '&' } else { '?' };
-            return answers::redirect(&format!("{endpoint}{separator}{}", query.0), "signed_out");
+            drop(query);
+            return answers::redirect(url.as_str(), "signed_out");
         }
         match after {
             Some(after) => answers::redirect(&after, "signed_out"),
@@ -76,7 +77,7 @@ impl Core {
 
     /// Revokes what the session holds. The session has ended already, so that failures do not matter to the user.
     async fn revoke(&self, provider: &Provider, session: &Session, now: i64) {
-        let Some(url) = provider.metadata.revocation_endpoint.as_deref() else {
+        let Some(url) = &provider.metadata.revocation_endpoint else {
             tracing::warn!(plugin = self.key, "the provider has no revocation endpoint");
             return;
         };

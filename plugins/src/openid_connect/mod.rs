@@ -7,6 +7,8 @@
 #[cfg(feature = "handlers")]
 mod answers;
 #[cfg(feature = "handlers")]
+mod authorization;
+#[cfg(feature = "handlers")]
 mod bearer;
 #[cfg(feature = "handlers")]
 mod callback;

@@ -7,6 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use openidconnect::{
+    AuthUrl, EndSessionUrl, IntrospectionUrl, IssuerUrl, JsonWebKeySetUrl, RevocationUrl, TokenUrl,
+    UserInfoUrl,
+};
 use outbound::{
     Client, ForwardProxies, ForwardProxy, Fresh, Profile, ProfileOptions, Refreshed, Schedule,
     Verify,
@@ -53,17 +57,18 @@ pub(super) struct Provider {
     keys_live: Duration,
 }
 
-/// The metadata that matter (OpenID Connect Discovery 1.0, RFC 8414).
+/// The metadata that matter (OpenID Connect Discovery 1.0, RFC 8414). Most of it may be missing: the library's own type
+/// refuses providers that only issue access tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Metadata {
-    pub(super) issuer: String,
-    pub(super) authorization_endpoint: Option<String>,
-    pub(super) token_endpoint: Option<String>,
-    pub(super) userinfo_endpoint: Option<String>,
-    pub(super) jwks_uri: Option<String>,
-    pub(super) end_session_endpoint: Option<String>,
-    pub(super) revocation_endpoint: Option<String>,
-    pub(super) introspection_endpoint: Option<String>,
+    pub(super) issuer: IssuerUrl,
+    pub(super) authorization_endpoint: Option<AuthUrl>,
+    pub(super) token_endpoint: Option<TokenUrl>,
+    pub(super) userinfo_endpoint: Option<UserInfoUrl>,
+    pub(super) jwks_uri: Option<JsonWebKeySetUrl>,
+    pub(super) end_session_endpoint: Option<EndSessionUrl>,
+    pub(super) revocation_endpoint: Option<RevocationUrl>,
+    pub(super) introspection_endpoint: Option<IntrospectionUrl>,
     pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
     pub(super) introspection_endpoint_auth_methods_supported: Option<Vec<String>>,
     pub(super) id_token_signing_alg_values_supported: Option<Vec<String>>,
@@ -236,24 +241,26 @@ async fn fetch(
 impl Metadata {
     fn read(text: &[u8], from: &Source) -> Result<Self, &'static str> {
         let read: Self = serde_json::from_slice(text).map_err(|_| "not_provider_metadata")?;
-        if !from.issuers.contains(&read.issuer) {
+        if !from.issuers.contains(&*read.issuer) {
             return Err("other_issuer");
         }
         let tls = from.discovery.scheme_str() == Some("https");
         let endpoints = [
-            &read.authorization_endpoint,
-            &read.token_endpoint,
-            &read.userinfo_endpoint,
-            &read.jwks_uri,
-            &read.end_session_endpoint,
-            &read.revocation_endpoint,
-            &read.introspection_endpoint,
+            read.authorization_endpoint.as_ref().map(AuthUrl::url),
+            read.token_endpoint.as_ref().map(TokenUrl::url),
+            read.userinfo_endpoint.as_ref().map(UserInfoUrl::url),
+            read.jwks_uri.as_ref().map(JsonWebKeySetUrl::url),
+            read.end_session_endpoint.as_ref().map(EndSessionUrl::url),
+            read.revocation_endpoint.as_ref().map(RevocationUrl::url),
+            read.introspection_endpoint
+                .as_ref()
+                .map(IntrospectionUrl::url),
         ];
         // Secrets and tokens must not go out in the clear because a document says so.
         let fit = endpoints
             .into_iter()
             .flatten()
-            .all(|url| url.starts_with("https://") || (!tls && url.starts_with("http://")));
+            .all(|url| url.scheme() == "https" || (!tls && url.scheme() == "http"));
         if fit { Ok(read) } else { Err("bad_endpoint") }
     }
 }
@@ -262,7 +269,8 @@ impl Provider {
     /// Its keys, fetched from the first time on that they are needed.
     pub(super) fn keys(&self) -> Result<&Arc<RemoteKeys>, &'static str> {
         let made = self.keys.get_or_init(|| {
-            let url = self.metadata.jwks_uri.as_deref().unwrap_or_default();
+            let url = self.metadata.jwks_uri.as_ref();
+            let url = url.map_or("", |url| url.as_str());
             let schedule = Schedule {
                 lifetime: self.keys_live,
                 longest: self.keys_live,
@@ -300,5 +308,5 @@ pub(super) fn read_metadata(text: &[u8]) {
         keys_live: Duration::ZERO,
     };
     let read = Metadata::read(text, &from);
-    assert!(read.is_err() || read.is_ok_and(|read| read.issuer == "https://idp.test"));
+    assert!(read.is_err() || read.is_ok_and(|read| read.issuer.as_str() == "https://idp.test"));
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openidconnect::RefreshToken;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use store::Key;
@@ -11,7 +12,7 @@ use super::core::Core;
 use super::seal;
 use super::session::{Session, Sessions};
 use super::token::{Expected, Token};
-use super::tokens::Denied;
+use super::tokens::{Denied, Grant};
 use crate::directory::digest_of;
 
 /// How long a renewal is remembered: requests that left before it still bring the old refresh token.
@@ -146,11 +147,8 @@ impl Core {
         now: i64,
     ) -> Result<Renewed, Denied> {
         let provider = self.idp.provider().await.map_err(Denied::Away)?;
-        let form = [
-            ("grant_type", "refresh_token"),
-            ("refresh_token", refresh_token),
-        ];
-        let tokens = self.ask_for_tokens(&provider, &form, now).await?;
+        let grant = Grant::Refresh(refresh_token);
+        let tokens = self.ask_for_tokens(&provider, grant, now).await?;
         let id_token = match &tokens.id_token {
             None => None,
             Some(text) => {
@@ -158,7 +156,7 @@ impl Core {
                 let verified = self.rules.verify(&token, &provider).await;
                 verified.map_err(|_| Denied::Refused)?;
                 let expected = Expected {
-                    access_token: Some(&tokens.access_token),
+                    access_token: Some(tokens.access_token.secret()),
                     ..Expected::default()
                 };
                 let judged = self.rules.judge(&token, iss, expected, now);
@@ -173,9 +171,8 @@ impl Core {
             ends: tokens.ends(default, now),
             refresh_token: tokens
                 .refresh_token
-                .clone()
-                .unwrap_or_else(|| refresh_token.to_owned()),
-            access_token: tokens.access_token,
+                .map_or_else(|| refresh_token.to_owned(), RefreshToken::into_secret),
+            access_token: tokens.access_token.into_secret(),
             id_token,
             scope: tokens.scope,
             confirmed: now,

@@ -1,8 +1,9 @@
 //! Signed tokens of the provider: read, verified, judged.
 
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{DecodingKey, crypto};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -17,7 +18,8 @@ pub(super) struct Token<'t> {
     kid: Option<String>,
     kind: Option<String>,
     signed: &'t str,
-    signature: Vec<u8>,
+    /// In base64url.
+    signature: &'t str,
     pub(super) claims: Map<String, Value>,
 }
 
@@ -35,7 +37,7 @@ pub(super) struct Rules {
     expected: Option<Algorithm>,
     unsigned: bool,
     unknown: bool,
-    secret: Option<hmac::Key>,
+    secret: Option<DecodingKey>,
     slack: i64,
     client_id: String,
 }
@@ -60,12 +62,13 @@ impl<'t> Token<'t> {
         if header.crit.is_some() {
             return Err(MALFORMED);
         }
+        decode(signature)?;
         Ok(Self {
             algorithm: header.alg,
             kid: header.kid,
             kind: header.typ,
             signed,
-            signature: decode(signature)?,
+            signature,
             claims: serde_json::from_slice(&decode(payload)?).map_err(|_| MALFORMED)?,
         })
     }
@@ -82,7 +85,15 @@ impl<'t> Token<'t> {
 
     /// Whether this key, for the algorithm that the caller has chosen, verifies the signature.
     pub(super) fn verifies_with(&self, key: &VerificationKey) -> bool {
-        key.verifies(self.signed.as_bytes(), &self.signature)
+        self.is_signed(key.algorithm(), &key.decoding_key())
+    }
+
+    fn is_signed(&self, algorithm: Algorithm, key: &DecodingKey) -> bool {
+        let signed = self.signed.as_bytes();
+        matches!(
+            crypto::verify(self.signature, signed, key, algorithm.into()),
+            Ok(true)
+        )
     }
 
     /// A claim that is a text.
@@ -109,17 +120,11 @@ pub(super) fn instant(value: &Value) -> Option<i64> {
 
 impl Rules {
     pub(super) fn new(config: &Config, secret: Option<&str>) -> Self {
-        let expected = config.token_signing_alg_values_expected;
-        let hash = match expected {
-            Some(Algorithm::HS384) => hmac::HMAC_SHA384,
-            Some(Algorithm::HS512) => hmac::HMAC_SHA512,
-            _ => hmac::HMAC_SHA256,
-        };
         Self {
-            expected,
+            expected: config.token_signing_alg_values_expected,
             unsigned: config.accept_none_alg,
             unknown: config.accept_unsupported_alg,
-            secret: secret.map(|secret| hmac::Key::new(hash, secret.as_bytes())),
+            secret: secret.map(|secret| DecodingKey::from_secret(secret.as_bytes())),
             slack: config.iat_slack.into(),
             client_id: config.client_id.clone(),
         }
@@ -159,8 +164,8 @@ impl Rules {
         }
         if algorithm.is_symmetric() {
             let key = self.secret.as_ref().ok_or("no_secret")?;
-            let verified = hmac::verify(key, token.signed.as_bytes(), &token.signature);
-            return verified.map_err(|_| "bad_signature");
+            let verified = token.is_signed(algorithm, key);
+            return verified.then_some(()).ok_or("bad_signature");
         }
         verify_with_keys(token, algorithm, provider).await
     }

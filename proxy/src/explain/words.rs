@@ -58,6 +58,12 @@ fn plain(kind: &str, reason: &str) -> &'static str {
         "unknown_kid" => {
             "the issuer's keys that are there have none of the token's kid; an explanation fetches none"
         }
+        "wrong_algorithm" if kind == "openidConnect" => {
+            "the token's algorithm is not one that is accepted of the provider"
+        }
+        "bad_signature" if kind == "openidConnect" => {
+            "none of the keys that count for the provider made the signature"
+        }
         "wrong_algorithm" => "the token's algorithm is not the Credential's",
         "unusable_secret" => "the Credential's secret cannot be used as the plugin says",
         "bad_signature" => "the signature is not the Credential's",

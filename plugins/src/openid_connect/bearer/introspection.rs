@@ -142,7 +142,8 @@ impl How {
             None => Some(idp.provider().await.map_err(failed)?),
         };
         let metadata = provider.as_ref().map(|provider| &provider.metadata);
-        let discovered = metadata.and_then(|metadata| metadata.introspection_endpoint.as_deref());
+        let discovered = metadata.and_then(|metadata| metadata.introspection_endpoint.as_ref());
+        let discovered = discovered.map(|url| url.as_str());
         let url = self.endpoint.as_deref().or(discovered);
         let url = url.ok_or_else(|| failed("no_introspection_endpoint"))?;
         let supported = metadata.and_then(|metadata| {
