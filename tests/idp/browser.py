@@ -74,6 +74,10 @@ class Browser:
         self.trace.append((req.get_method(), url, resp.status))
         return resp.status, resp.headers, text
 
+    def cookie(self, prefix):
+        """What it would send of the cookies whose names begin so."""
+        return "; ".join(f"{c.name}={c.value}" for c in self.cookies if c.name.startswith(prefix))
+
     def follow(self, url, until=None, username="", password="", fields=None, limit=25):
         """Walks redirects and forms. Returns (url, fields, status, text):
         the address that begins with `until` (not requested), or the page it ended on."""
