@@ -7,6 +7,7 @@ import time
 import browser
 import lab
 from providers import SHARED
+from users import sign_in
 
 REDIS = 16399
 HOSTS = ("127.0.0.1", "127.0.0.2")
@@ -60,20 +61,34 @@ def one_winner(postern, folder, code, form):
         assert passes(stolen["access_token"]) == {401}
 
 
-def one_renewal(postern, folder, provider, sign_in):
-    """`provider` says how often it has renewed a token; its plugin `shared` renews three seconds after a token came."""
-    with fleet(postern, folder):
-        page = f"/{provider.short}-{SHARED}/"
-        user = browser.Browser()
-        first = sign_in(user, lab.GATEWAY + page)
-        # What is waited for is time itself: until the token is due.
-        time.sleep(3.2)
-        before = provider.renewals()
-        headers = {"Accept": "text/html", "Cookie": user.cookie("session"), "Host": "127.0.0.1:8000"}
-        answers = at_once(100, lambda at: lab.call(at + page, headers=headers))
-        statuses = {status for status, _ in answers}
-        assert statuses == {200}, statuses
-        renewed = provider.renewals() - before
-        assert renewed == 1, f"{renewed} renewals for one session"
-        tokens = {json.loads(body)["x-access-token"] for _, body in answers} - {first["x-access-token"]}
-        assert len(tokens) == 1, f"{len(tokens)} new tokens"
+def one_renewal(provider):
+    """In the fleet. `provider` says how often it has renewed a token; its plugin `shared` renews three seconds after one came."""
+    page = f"/{provider.short}-{SHARED}/"
+    user = browser.Browser()
+    first = sign_in(user, lab.GATEWAY + page)
+    # What is waited for is time itself: until the token is due.
+    time.sleep(3.2)
+    before = provider.renewals()
+    headers = {"Accept": "text/html", "Cookie": user.cookie("session"), "Host": "127.0.0.1:8000"}
+    answers = at_once(100, lambda at: lab.call(at + page, headers=headers))
+    statuses = {status for status, _ in answers}
+    assert statuses == {200}, statuses
+    renewed = provider.renewals() - before
+    assert renewed == 1, f"{renewed} renewals for one session"
+    tokens = {json.loads(body)["x-access-token"] for _, body in answers} - {first["x-access-token"]}
+    assert len(tokens) == 1, f"{len(tokens)} new tokens"
+
+
+def ended_at_both(provider):
+    """In the fleet. The provider tells one proxy that a session has ended."""
+    page = f"/{provider.short}-{SHARED}/"
+    user = browser.Browser()
+    sign_in(user, lab.GATEWAY + page)
+    headers = {"Cookie": user.cookie("session"), "Host": "127.0.0.1:8000", "X-Requested-With": "XMLHttpRequest"}
+
+    def seen():
+        return [lab.call(f"http://{host}:8000{page}", headers=headers)[0] for host in HOSTS]
+
+    assert seen() == [200, 200], seen()
+    provider.end_sessions(user)
+    lab.until("the end of the session at both proxies", lambda: seen() == [401, 401])

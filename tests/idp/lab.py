@@ -57,6 +57,17 @@ class Issuer:
         environment = {**os.environ, **self.environment}
         subprocess.run([HERE / self.program, action], check=True, stdout=subprocess.DEVNULL, env=environment)
 
+    def signal(self, number):
+        """To its processes: what is started may be a shell that waits for the server."""
+        pid = (self.state / "pid").read_text().strip()
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for process in (pid, *children):
+            os.kill(int(process), number)
+
+    @property
+    def state(self):
+        return pathlib.Path(os.environ[f"{self.short.upper()}_STATE"])
+
 
 class Echo(http.server.BaseHTTPRequestHandler):
     """The application: it answers with the headers that it got."""

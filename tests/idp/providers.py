@@ -1,14 +1,14 @@
 """The providers: a real Keycloak, oidc-provider and Spring Authorization Server, their clients, and what is done there by others."""
 
 import json
-import os
-import pathlib
 import secrets
 
 import lab
 
 BYE = lab.GATEWAY + "/bye"
 SHARED = "shared"
+# Plugins with which users sign in, beside those that are named after clients.
+OTHERS = ("wrong", "plain", "silent", "named", SHARED)
 SECRET = "gw-secret-value"
 LONG_SECRET = "gw-secret-jwt-value-of-at-least-64-bytes-0123456789abcdef0123456789"
 KEY = {"clientRsaPrivateKeyRef": {"name": "clients", "key": "key"}, "clientRsaPrivateKeyId": "client-key"}
@@ -37,7 +37,10 @@ class Keycloak(lab.Issuer):
     keys = issuer + "/protocol/openid-connect/certs"
     token_endpoint = issuer + "/protocol/openid-connect/token"
     introspection = token_endpoint + "/introspect"
+    userinfo = issuer + "/protocol/openid-connect/userinfo"
     more = {"scope": "openid profile email"}
+    # The claim that says "alice".
+    name = "preferred_username"
     introspects_as = {"clientId": "gw-bearer", **secret("bearer")}
     clients = {
         "basic": {"clientId": "gw-secret", "tokenEndpointAuthMethod": "client_secret_basic", **secret("secret")},
@@ -49,11 +52,7 @@ class Keycloak(lab.Issuer):
     }
 
     def __init__(self):
-        self.environment = {"KC_BACKCHANNEL_LOGOUT_URL": f"{lab.GATEWAY}/kc-basic/ended"}
-
-    @property
-    def key(self):
-        return pathlib.Path(os.environ["KC_STATE"]) / "client-key.pem"
+        self.environment = {"KC_BACKCHANNEL_LOGOUT_URL": f"{lab.GATEWAY}/kc-{SHARED}/ended"}
 
     def token(self):
         return token(self.token_endpoint)
@@ -103,20 +102,18 @@ class OidcProvider(lab.Issuer):
     keys = issuer + "/jwks"
     token_endpoint = issuer + "/token"
     introspection = token_endpoint + "/introspection"
+    userinfo = issuer + "/me"
     # It gives refresh tokens to those who ask for this, and users who agree to it.
     more = {"scope": "openid profile email offline_access", "authorizationParams": {"prompt": "consent"}}
     introspects_as = Keycloak.introspects_as
+    name = "sub"
     clients = {**Keycloak.clients, "post": {**Keycloak.clients["post"], "clientId": "gw-post"}}
 
     def __init__(self):
         self.environment = {
-            "OP_REDIRECT_URIS": callbacks(self, [*self.clients, "wrong", SHARED]),
-            "OP_BACKCHANNEL_LOGOUT_URI": f"{lab.GATEWAY}/op-basic/ended",
+            "OP_REDIRECT_URIS": callbacks(self, [*self.clients, *OTHERS]),
+            "OP_BACKCHANNEL_LOGOUT_URI": f"{lab.GATEWAY}/op-{SHARED}/ended",
         }
-
-    @property
-    def key(self):
-        return pathlib.Path(os.environ["OP_STATE"]) / "client-key.pem"
 
     def token(self):
         return token(self.token_endpoint, resource="urn:gateway-api", scope="orders:read")
@@ -127,7 +124,7 @@ class OidcProvider(lab.Issuer):
         self.script("up")
 
     def renewals(self):
-        log = (pathlib.Path(os.environ["OP_STATE"]) / "log").read_text()
+        log = (self.state / "log").read_text()
         return log.count("grant refresh_token")
 
     def known(self):
@@ -145,12 +142,14 @@ class Spring(lab.Issuer):
     issuer = "http://127.0.0.1:18095"
     token_endpoint = issuer + "/oauth2/token"
     introspection = issuer + "/oauth2/introspect"
+    userinfo = issuer + "/userinfo"
     more = {"scope": "openid profile email"}
     clients = {name: Keycloak.clients[name] for name in ("basic", "post", "secret-jwt", "public")}
     introspects_as = {"clientId": "gw-secret", **secret("secret")}
+    name = "sub"
 
     def __init__(self):
-        self.environment = {"SI_REDIRECT_URIS": callbacks(self, [*self.clients, "wrong", SHARED])}
+        self.environment = {"SI_REDIRECT_URIS": callbacks(self, [*self.clients, *OTHERS])}
 
     def token(self):
         return token(self.token_endpoint)

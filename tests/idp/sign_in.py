@@ -4,7 +4,6 @@ under parallel requests, logout with revocation, logout by the provider, access 
 sign_in.py POSTERN [kc] [op] [si]: everything runs on loopback, on ports that are fixed: use run.sh, which gives it a network of its own.
 """
 
-import base64
 import json
 import os
 import pathlib
@@ -16,19 +15,27 @@ import time
 import browser
 import fleet
 import lab
+import trouble
 import upstream
 from lab import GATEWAY
 from providers import BYE, LONG_SECRET, SECRET, SHARED, Keycloak, OidcProvider, Spring, secret
+from users import asked_to_sign_in, claims, says, seen, sign_in
+
+
+# Whose tokens live on. Spring lets public clients revoke nothing; Keycloak wants its issuer or token endpoint as the audience
+# of an assertion, and is told the revocation endpoint's address. Who can revoke after all has to be taken off.
+UNREVOKED = {("si", "public"), ("kc", "secret-jwt"), ("kc", "private-key")}
 
 
 def objects(providers):
     yield from lab.base()
     yield lab.route("bye")
+    yield lab.made("postern.dev/v1alpha1", "Consumer", "alice")
     for provider in providers:
         yield lab.secret(f"{provider.short}-clients", {
             "secret": SECRET, "long": LONG_SECRET, "es256": "gw-es256-value", "bearer": "gw-bearer-value", "wrong": "wrong",
             "session": "a secret that the proxies share",
-            **({"key": provider.key.read_text()} if "private-key" in provider.clients else {}),
+            **({"key": (provider.state / "client-key.pem").read_text()} if "private-key" in provider.clients else {}),
         })
         yield from upstream.objects(provider)
         for name, config in plugins(provider):
@@ -43,60 +50,35 @@ def objects(providers):
 
 def plugins(provider):
     """Name and configuration, but for what all have."""
-    # As if two proxies had it from one control plane.
-    shared = {"session": {"secretRef": {"name": "clients", "key": "session"}}}
     for name, client in provider.clients.items():
         own = f"/{provider.short}-{name}"
-        ended = {"backchannelLogoutPath": own + "/ended", **shared} if name == "basic" else {}
         yield name, {
-            **client, **provider.more, **ended, "logoutPath": own + "/logout", "postLogoutRedirectUri": BYE,
+            **client, **provider.more, "logoutPath": own + "/logout", "postLogoutRedirectUri": BYE,
             "revokeTokensOnLogout": True, "setRefreshTokenHeader": True,
             # Every token is due for renewal a moment after it came.
             "accessTokenExpiresLeeway": 299,
         }
+    for name, client in provider.clients.items():
+        method = client.get("tokenEndpointAuthMethod")
+        if method is not None:
+            yield f"introspects-{name}", {"bearerOnly": True, **client, "introspectionEndpointAuthMethod": method}
     yield "introspection", {"bearerOnly": True, **provider.introspects_as}
     yield "keys", {"bearerOnly": True, **provider.introspects_as, "useJwks": True}
     basic = {**provider.clients["basic"], **provider.more}
-    yield SHARED, {**basic, **shared, "accessTokenExpiresLeeway": 297}
+    yield SHARED, {
+        **basic, "accessTokenExpiresLeeway": 297, "backchannelLogoutPath": f"/{provider.short}-{SHARED}/ended",
+        # As if two proxies had it from one control plane.
+        "session": {"secretRef": {"name": "clients", "key": "session"}},
+    }
     yield "wrong", {**basic, **secret("wrong")}
+    plain = {**provider.clients["basic"], "scope": "openid profile"}
+    yield "plain", plain
+    yield "silent", {**plain, "refreshSessionInterval": 1}
+    for name, more in (("deny", {"unauthAction": "deny"}), ("pass", {"unauthAction": "pass"}), ("named", {"consumerClaim": provider.name})):
+        yield name, {**plain, **more}
     # For the browser.
     yield "large", {**provider.clients["public"], **provider.more}
     yield "brief", {**basic, "session": {"cookie": {"lifetime": 2}}}
-
-
-def sign_in(user, url):
-    """Opens a page, signs in where asked, and returns what the upstream saw."""
-    ended, _, status, text = user.follow(url, username="alice", password="alice-pw")
-    assert (ended, status) == (url, 200), f"{url}: {ended} {status} {text}\n{user.trace}"
-    return json.loads(text)
-
-
-def seen(user, url):
-    """What the upstream sees of a request that needs no provider any more."""
-    status, headers, text = user.request(url)
-    assert status == 200, f"{url}: {status} {headers.get('Location')} {text}"
-    return json.loads(text)
-
-
-def asked_to_sign_in(user, url, provider):
-    status, headers, _ = user.request(url)
-    location = headers.get("Location") or ""
-    assert status == 302 and location.startswith(provider.issuer), f"{url}: {status} {location}"
-    return location
-
-
-def claims(header):
-    return json.loads(base64.b64decode(header + "=" * (-len(header) % 4)))
-
-
-def active(provider, token, client):
-    status, body = lab.call(provider.introspection, {"token": token}, lab.basic(client, SECRET))
-    assert status == 200, f"{status} {body}"
-    return json.loads(body)["active"]
-
-
-def says(provider, what):
-    print(f"{provider.program}: {what}", flush=True)
 
 
 def code_flow(provider, name, tokens):
@@ -116,13 +98,27 @@ def code_flow(provider, name, tokens):
         assert (provider.short, name) == ("si", "public"), "it gives no refresh tokens to public clients"
     last = seen(user, page)
     tokens.append(last["x-access-token"])
-    ended, _, status, text = user.follow(f"{GATEWAY}/{provider.short}-{name}/logout")
-    assert (ended.split("?")[0], status) == (BYE, 200), f"{ended} {status} {text}\n{user.trace}"
+    sign_out(provider, name, user, last["x-access-token"])
     asked_to_sign_in(user, page, provider)
-    client = provider.clients[name]["clientId"]
-    if client in ("gw-secret", "gw-post"):
-        assert not active(provider, last["x-access-token"], client), "the token outlives the logout"
     says(provider, f"{name}: signed in, renewed, signed out")
+
+
+def sign_out(provider, name, user, token):
+    assert known(provider, token)
+    status, headers, text = user.request(f"{GATEWAY}/{provider.short}-{name}/logout")
+    place = headers.get("Location") or ""
+    assert status == 302 and place.startswith(provider.issuer), f"{status} {place} {text}"
+    # Its session there has not ended yet: whoever knows the token no more was told of it.
+    assert known(provider, token) == ((provider.short, name) in UNREVOKED), f"{name}: revoked, or not"
+    ended, _, status, text = user.follow(place)
+    assert (ended.split("?")[0], status) == (BYE, 200), f"{ended} {status} {text}\n{user.trace}"
+
+
+def known(provider, token):
+    """Whether the provider takes the access token itself."""
+    status, body = lab.call(provider.userinfo, headers={"Authorization": f"Bearer {token}"})
+    assert status in (200, 401), f"{status} {body}"
+    return status == 200
 
 
 def renewed_together(provider, name, user, page, first, tokens):
@@ -154,7 +150,7 @@ def tabs(provider):
 
 def ended_by_the_provider(provider):
     user = browser.Browser()
-    page = f"{GATEWAY}/{provider.short}-basic/"
+    page = f"{GATEWAY}/{provider.short}-{SHARED}/"
     sign_in(user, page)
     provider.end_sessions(user)
     lab.until("the end of the session", lambda: user.request(page)[0] != 200)
@@ -163,14 +159,16 @@ def ended_by_the_provider(provider):
 
 
 def bearers(provider, tokens):
-    for name, token in (("introspection", provider.known()), ("keys", provider.token())):
+    introspects = [f"introspects-{name}" for name, client in provider.clients.items() if "tokenEndpointAuthMethod" in client]
+    for name in ("introspection", "keys", *introspects):
+        token = provider.token() if name == "keys" else provider.known()
         tokens.append(token)
         page = f"{GATEWAY}/{provider.short}-{name}/"
         for value, expected in ((token, 200), (token[:-8] + "AAAAAAAA", 401), ("nonsense", 401), (None, 401)):
             headers = {} if value is None else {"Authorization": f"Bearer {value}"}
             status, body = lab.call(page, headers=headers)
             assert status == expected, f"{page} {str(value)[-8:]}: {status} {body}"
-    says(provider, "access tokens, by introspection and by keys")
+    says(provider, "access tokens, by introspection with each authentication and by keys")
 
 
 def in_a_browser(provider, modules):
@@ -178,14 +176,6 @@ def in_a_browser(provider, modules):
     # Node looks for packages beside the script.
     script = shutil.copy(lab.HERE / "chromium.mjs", pathlib.Path(modules) / "chromium.mjs")
     subprocess.run(["node", script, GATEWAY, provider.issuer], check=True)
-
-
-def wrong_secret(provider):
-    user = browser.Browser()
-    page = f"{GATEWAY}/{provider.short}-wrong/"
-    _, _, status, text = user.follow(page, username="alice", password="alice-pw")
-    assert status == 500 and "wrong" not in text, f"{status} {text}\n{user.trace}"
-    says(provider, "a wrong secret of the client")
 
 
 def everything(provider):
@@ -197,10 +187,10 @@ def everything(provider):
     if hasattr(provider, "end_sessions"):
         ended_by_the_provider(provider)
     bearers(provider, tokens)
-    wrong_secret(provider)
+    trouble.everything(provider)
     if isinstance(provider, Keycloak):
         in_a_browser(provider, os.environ["OP_STATE"])
-    tokens += upstream.tokens(provider, active)
+    tokens += upstream.tokens(provider)
     says(provider, "tokens for upstreams")
     return tokens
 
@@ -212,10 +202,15 @@ def main():
         lab.write(folder, [*objects(providers)])
         with lab.gateway(postern, folder):
             tokens = [token for provider in providers for token in everything(provider)]
-        for provider in providers:
-            if isinstance(provider, OidcProvider):
-                fleet.one_renewal(postern, folder, provider, sign_in)
-                says(provider, "one renewal for two proxies")
+        with fleet.fleet(postern, folder):
+            for provider in providers:
+                if hasattr(provider, "renewals"):
+                    fleet.one_renewal(provider)
+                    says(provider, "one renewal for two proxies")
+                if hasattr(provider, "end_sessions"):
+                    fleet.ended_at_both(provider)
+                    says(provider, "a session that the provider ended, at two proxies")
+                tokens += trouble.outage(provider)
         lab.hidden(folder, [*tokens, SECRET, LONG_SECRET])
     print("ok")
 

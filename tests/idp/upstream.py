@@ -3,6 +3,7 @@
 import json
 
 import lab
+from users import active
 
 SCOPES = {"kc": ["profile"], "op": [], "si": ["profile"]}
 METHODS = {
@@ -32,7 +33,7 @@ def objects(provider):
         yield lab.plugin(own, upstreamOauth={"oauth": oauth, "client": client})
 
 
-def tokens(provider, active):
+def tokens(provider):
     """Every upstream gets one token, however many ask at once; returns them."""
     found = []
     for name in METHODS.keys() & provider.clients.keys():
