@@ -9,19 +9,8 @@ target=${CARGO_TARGET_DIR:-$here/../../target}
 "${CARGO:-cargo}" build --quiet --manifest-path "$here/../../Cargo.toml" --target-dir "$target" \
   --package postern-echo --package postern-login
 
-state=$(mktemp -d)
-pids=()
-finish() {
-  trap - EXIT INT TERM
-  for pid in "${pids[@]}"; do
-    kill "$pid" 2> /dev/null || true
-    wait "$pid" 2> /dev/null || true
-  done
-  rm -rf "$state"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+# shellcheck source=../servers.sh
+. "$here/../servers.sh"
 
 # The login page and the gateway share a key that nobody else knows.
 umask 077
@@ -35,26 +24,11 @@ metadata: {name: login-page}
 stringData: {provisionKey: "$PROVISION_KEY"}
 SECRET
 
-"$target/debug/postern-echo" 127.0.0.1:9000 &
-pids=("$!")
-GATEWAY_PATH=/orders/oauth2/authorize "$target/debug/postern-login" &
-pids+=("$!")
-"$POSTERN" run --manifests "$here/manifests" --manifests "$state/secrets" --state-dir "$state/state" "$@" &
-pids=("$!" "${pids[@]}")
-
-alive() {
-  for pid in "${pids[@]}"; do
-    kill -0 "$pid" 2> /dev/null || { echo "run.sh: the ports 8000, 8001, 8100, 9000 and 9100 of this machine are needed" >&2; exit 1; }
-  done
-}
-ready() {
-  [[ $(curl --silent --output /dev/null --max-time 1 --write-out '%{http_code}' http://127.0.0.1:8100/readyz) == 200 ]]
-}
-until ready; do
-  alive
-  sleep 0.1
-done
-alive
+export GATEWAY_PATH=/orders/oauth2/authorize
+start "$target/debug/postern-echo" 127.0.0.1:9000
+start "$target/debug/postern-login"
+start "$POSTERN" run --manifests "$here/manifests" --manifests "$state/secrets" --state-dir "$state/state" "$@"
+until_ready 8000 8001 8100 9000 9100
 
 cat << TRY
 

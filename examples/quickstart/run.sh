@@ -13,42 +13,11 @@ if [ ! -x "$echo_server" ]; then
   echo_server=$target/debug/postern-echo
 fi
 
-state=$(mktemp -d)
-pids=()
-finish() {
-  trap - EXIT INT TERM
-  # Postern first, so that its running requests still find the application.
-  for pid in "${pids[@]}"; do
-    kill "$pid" 2> /dev/null || true
-    wait "$pid" 2> /dev/null || true
-  done
-  rm -rf "$state"
-}
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-"$echo_server" 127.0.0.1:9000 &
-application=$!
-pids=("$application")
-"$POSTERN" run --manifests "$here/manifests" --state-dir "$state" "$@" &
-gateway=$!
-pids=("$gateway" "$application")
-
-ready() {
-  [[ $(curl --silent --output /dev/null --max-time 1 --write-out '%{http_code}' http://127.0.0.1:8100/readyz) == 200 ]]
-}
-alive() {
-  for pid in "${pids[@]}"; do
-    kill -0 "$pid" 2> /dev/null || { echo "run.sh: the quickstart needs the ports 8000, 8100 and 9000 of this machine" >&2; exit 1; }
-  done
-}
-until ready; do
-  alive
-  sleep 0.1
-done
-# Whoever answered may have been another one.
-alive
+# shellcheck source=../servers.sh
+. "$here/../servers.sh"
+start "$echo_server" 127.0.0.1:9000
+start "$POSTERN" run --manifests "$here/manifests" --state-dir "$state" "$@"
+until_ready 8000 8001 8100 9000
 
 cat << TRY
 
@@ -63,4 +32,4 @@ Change a file in that folder: it is in force at once. A mistake is said here, an
 Ctrl-C ends it.
 
 TRY
-wait -n "$gateway" "$application"
+wait -n "${pids[@]}"

@@ -59,6 +59,8 @@ class Browser:
             NoRedirect, urllib.request.HTTPCookieProcessor(self.cookies), urllib.request.ProxyHandler({}),
             urllib.request.HTTPSHandler(context=ssl.create_default_context()))
         self.headers = {"Accept": "text/html", **(headers or {})}
+        # Which cookies it loses, by their names, as soon as it gets them.
+        self.loses = lambda name: False
         self.trace = []
 
     def request(self, url, fields=None):
@@ -72,7 +74,16 @@ class Browser:
         with resp:
             text = resp.read().decode("utf-8", "replace")
         self.trace.append((req.get_method(), url, resp.status))
+        self.lose(self.loses)
         return resp.status, resp.headers, text
+
+    def lose(self, which):
+        for cookie in [c for c in self.cookies if which(c.name)]:
+            self.cookies.clear(cookie.domain, cookie.path, cookie.name)
+
+    def cookie(self, prefix):
+        """What it would send of the cookies whose names begin so."""
+        return "; ".join(f"{c.name}={c.value}" for c in self.cookies if c.name.startswith(prefix))
 
     def follow(self, url, until=None, username="", password="", fields=None, limit=25):
         """Walks redirects and forms. Returns (url, fields, status, text):

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Runs Keycloak on loopback with the realm in realm.json.
-#   keycloak.sh up | down | status | get
-# up     downloads (once), builds (once), starts, waits until ready
+#   keycloak.sh get | up | down | status
 # Variables: KC_VERSION KC_PORT KC_MGMT_PORT KC_STATE KC_REALM_FILE KC_HEAP JAVA_HOME
 #   KC_BACKCHANNEL_LOGOUT_URL (of the client gw-secret)
 set -euo pipefail
@@ -12,9 +11,11 @@ mgmt=${KC_MGMT_PORT:-19000}
 state=${KC_STATE:-${XDG_CACHE_HOME:-$HOME/.cache}/postern/keycloak}
 realm_file=${KC_REALM_FILE:-$here/realm.json}
 home=$state/keycloak-$version
-pid_file=$state/pid
-log=$state/log
+issuer=http://127.0.0.1:$port/realms/gw
+ready=http://127.0.0.1:$mgmt/health/ready
 key=$state/client-key.pem
+# shellcheck source=server.sh
+. "$here/server.sh"
 
 get() {
   [ -x "$home/bin/kc.sh" ] && return
@@ -49,11 +50,7 @@ json.dump(realm, open(target, "w"))
 PY
 }
 
-running() { [ -f "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
-
-up() {
-  running && { echo "already running"; return; }
-  get
+prepare() {
   write_realm
   # The augmentation step costs as much as a start, so it is done once.
   [ -f "$state/built-$version" ] || {
@@ -61,40 +58,17 @@ up() {
       "$home/bin/kc.sh" build --db=dev-mem --cache=local --health-enabled=true >"$state/build.log" 2>&1
     touch "$state/built-$version"
   }
+}
+
+serve() {
   # The quick compiler alone: a third less work for a short-lived server.
   export JAVA_OPTS_KC_HEAP=${KC_HEAP:--Xms64m -Xmx512m} JAVA_OPTS_APPEND=${JAVA_OPTS_APPEND:--XX:TieredStopAtLevel=1}
   export KC_BOOTSTRAP_ADMIN_USERNAME=admin KC_BOOTSTRAP_ADMIN_PASSWORD=admin
   # cache=local is needed here too, or a cluster port opens on every address.
-  "$home/bin/kc.sh" start --optimized --import-realm --cache=local \
+  exec "$home/bin/kc.sh" start --optimized --import-realm --cache=local \
     --log-level=info,io.smallrye.health:off \
     --http-enabled=true --http-host=127.0.0.1 --http-port="$port" \
-    --http-management-port="$mgmt" --hostname="http://127.0.0.1:$port" \
-    >"$log" 2>&1 </dev/null &
-  echo $! >"$pid_file"
-  for _ in $(seq 600); do
-    curl -fsS -o /dev/null "http://127.0.0.1:$mgmt/health/ready" 2>/dev/null &&
-      { echo "http://127.0.0.1:$port/realms/gw"; return; }
-    running || break
-    sleep 0.2
-  done
-  echo "keycloak did not become ready, see $log" >&2
-  tail -20 "$log" >&2
-  exit 1
+    --http-management-port="$mgmt" --hostname="http://127.0.0.1:$port"
 }
 
-down() {
-  running || { rm -f "$pid_file"; return 0; }
-  local pid; pid=$(cat "$pid_file")
-  kill "$pid"
-  for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-  kill -0 "$pid" 2>/dev/null && kill -9 "$pid"
-  rm -f "$pid_file"
-}
-
-case ${1:-} in
-  get) get ;;
-  up) up ;;
-  down) down ;;
-  status) if running; then echo up; else echo down; exit 3; fi ;;
-  *) sed -n '2,7p' "$0"; exit 2 ;;
-esac
+act "$@"

@@ -78,8 +78,9 @@ const provider = new Provider(issuer, {
   fetch: (url, { dispatcher, ...options }) => fetch(url, options),
   findAccount: (ctx, id) => ({
     accountId: id,
-    claims: () => ({
-      sub: id,
+    claims: (use) => ({
+      // Its userinfo endpoint takes mallory for alice.
+      sub: use === 'userinfo' && id === 'mallory' ? 'alice' : id,
       name: id,
       preferred_username: id,
       groups: ['engineering'],
@@ -90,7 +91,7 @@ const provider = new Provider(issuer, {
   features: {
     devInteractions: { enabled: true },
     clientCredentials: { enabled: true },
-    introspection: { enabled: true, allowedPolicy: (ctx, caller, token) => caller.clientId === 'gw-bearer' || token.clientId === caller.clientId },
+    introspection: { enabled: true, allowedPolicy: (ctx, caller) => caller.clientAuthMethod !== 'none' },
     revocation: { enabled: true },
     rpInitiatedLogout: { enabled: true },
     backchannelLogout: { enabled: true },

@@ -3,7 +3,7 @@
 # applications with the gateway as their provider, in networks of their own (as root).
 # What is needed is fetched once, through Maven, npm, pip and Go, and kept under
 # ~/.cache/postern; Keycloak needs a JDK of 17 or newer, the others Node 20, Python, Go 1.26,
-# redis-server and chromium (of $CHROMIUM, by default /usr/bin/chromium).
+# curl, jq, redis-server and chromium (of $CHROMIUM, by default /usr/bin/chromium).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${POSTERN:?set it to the postern binary to test}"
@@ -28,11 +28,13 @@ mkdir -p "$cache"
     --package postern-echo --package postern-login
   (cd "$here/go" && go build -o "$cache/idp-go-client" .)
   export PYTHONDONTWRITEBYTECODE=1
-  # shellcheck disable=SC2016 # it is the inner shell that reads them
-  unshare --net bash -c 'ip link set lo up && exec python3 "$1" "$2"' _ "$here/check.py" "$POSTERN"
-  # shellcheck disable=SC2016
-  unshare --net bash -c 'ip link set lo up && exec python3 "$1" "$2"' _ "$here/sign_in.py" "$POSTERN"
-  # shellcheck disable=SC2016
-  unshare --net bash -c 'ip link set lo up && exec python3 "$@"' _ \
-    "$here/provider.py" "$POSTERN" "$target/debug" "$OP_STATE" "$venv/bin/python" "$cache/idp-go-client"
+  # Each in a network of its own.
+  alone() {
+    # shellcheck disable=SC2016 # it is the inner shell that reads them
+    unshare --net bash -c 'ip link set lo up && exec python3 "$@"' _ "$here/$1" "$POSTERN" "${@:2}"
+  }
+  alone document.py "$target/debug/postern-echo"
+  alone check.py
+  alone sign_in.py
+  alone provider.py "$target/debug" "$OP_STATE" "$venv/bin/python" "$cache/idp-go-client"
 ) 9> "$cache/idp.lock"

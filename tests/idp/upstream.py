@@ -1,9 +1,9 @@
 """Tokens for upstreams from real providers, with each way in which the gateway can prove itself."""
 
-import concurrent.futures
 import json
 
-import check
+import lab
+from users import active
 
 SCOPES = {"kc": ["profile"], "op": [], "si": ["profile"]}
 METHODS = {
@@ -15,7 +15,7 @@ METHODS = {
 }
 
 
-def objects(provider, route):
+def objects(provider):
     for name, client in METHODS.items():
         if name not in provider.clients:
             continue
@@ -29,21 +29,16 @@ def objects(provider, route):
             client = {**client, "privateKeySecretRef": {"name": secrets, "key": "key"}}
         else:
             oauth["clientSecretRef"] = {"name": secrets, "key": signs_in_as["clientSecretRef"]["key"]}
-        target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": own}
-        yield route(own, [])
-        yield {
-            "apiVersion": "postern.dev/v1alpha1", "kind": "AuthPlugin", "metadata": {"name": own},
-            "spec": {"targetRefs": [target], "upstreamOauth": {"oauth": oauth, "client": client}},
-        }
+        yield lab.route(own)
+        yield lab.plugin(own, upstreamOauth={"oauth": oauth, "client": client})
 
 
-def tokens(provider, active):
+def tokens(provider):
     """Every upstream gets one token, however many ask at once; returns them."""
     found = []
     for name in METHODS.keys() & provider.clients.keys():
-        page = f"{check.GATEWAY}/{provider.short}-up-{name}/"
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            answers = list(pool.map(lambda _: check.call(page, headers={"Authorization": "Bearer mine"}), range(16)))
+        page = f"{lab.GATEWAY}/{provider.short}-up-{name}/"
+        answers = lab.at_once(16, lambda _: lab.call(page, headers={"Authorization": "Bearer mine"}))
         assert {status for status, _ in answers} == {200}, answers[0]
         sent = {json.loads(body)["authorization"] for _, body in answers}
         assert len(sent) == 1, f"{name}: {len(sent)} tokens"

@@ -1,7 +1,5 @@
 //! The way to Auth0 that docs/jwt.md shows, executed: its manifests as they are written there.
 
-use std::path::Path;
-
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -13,18 +11,13 @@ use harness::{Reply, Rig, Upstream};
 use rcgen::CertificateParams;
 use serde_json::{Value, json};
 
+use crate::documents::{blocks, chapter, document};
+
 const ISSUER: &str = "https://TENANT.auth0.com/";
 
 /// The manifests of the chapter, in their order.
 fn manifests() -> Vec<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/jwt.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let chapter = page.split("\n### Auth0\n").nth(1).unwrap();
-    let chapter = chapter.split("\n## ").next().unwrap();
-    let blocks = chapter.split("```yaml\n").skip(1);
-    blocks
-        .map(|block| block.split("```").next().unwrap().to_owned())
-        .collect()
+    blocks(chapter(&document("jwt.md"), "### Auth0"), "yaml")
 }
 
 fn token(key: &KeyPair, issuer: &str) -> String {

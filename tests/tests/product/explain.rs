@@ -11,6 +11,8 @@ use harness::raw::Connection;
 use harness::{Answer, Rig};
 use serde_json::{Value, json};
 
+use crate::documents::{blocks, document};
+
 const KEY: &str = "canary-key-of-alice";
 
 /// Explains by the proxy of a rig.
@@ -415,22 +417,14 @@ async fn strangers_are_told_nothing() {
 /// The examples of the documentation, word for word.
 #[tokio::test]
 async fn the_documentation_is_what_happens() {
-    let path = format!("{}/../docs/explain.md", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(path).unwrap();
-    let blocks = |language: &str| -> Vec<String> {
-        let open = format!("```{language}\n");
-        let parts = text.split(&open).skip(1);
-        parts
-            .map(|part| part.split("```").next().unwrap().to_owned())
-            .collect()
-    };
-    let manifests = blocks("yaml");
+    let text = document("explain.md");
+    let manifests = blocks(&text, "yaml");
     assert_eq!(manifests.len(), 1);
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("shop.yaml");
     std::fs::write(&file, &manifests[0]).unwrap();
     let file = file.display().to_string();
-    let consoles = blocks("console");
+    let consoles = blocks(&text, "console");
     assert!(consoles.len() >= 3);
     for console in consoles {
         let (line, expected) = console.split_once('\n').unwrap();

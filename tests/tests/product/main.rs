@@ -12,6 +12,7 @@ mod admin;
 mod any_of;
 mod auth0;
 mod client_certs;
+mod documents;
 mod drain;
 mod explain;
 mod explain_tokens;
