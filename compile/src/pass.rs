@@ -111,8 +111,10 @@ pub(crate) fn run(
     pass.ingresses(&classes, &gateways, &attachments);
     pass.finish_callbacks();
     let backend_tls = pass.backend_tls();
-    pass.put_upstreams(&attachments, &backend_tls);
+    let policies = pass.upstream_policies();
+    pass.put_upstreams(&attachments, &backend_tls, &policies);
     pass.finish_backend_tls(backend_tls);
+    pass.finish_upstream_policies(policies);
     let gateway_services = pass.finish_gateways(gateways);
     pass.expressions.forget_unused();
     Outcome {

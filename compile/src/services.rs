@@ -12,6 +12,7 @@ use snapshot::proto::{self};
 use crate::backend_tls::BackendTls;
 use crate::pass::Pass;
 use crate::plugins::Attachments;
+use crate::upstream_policies::UpstreamPolicies;
 use crate::{Kind, ObjectRef};
 
 /// What is kept of a Service.
@@ -240,7 +241,12 @@ impl Pass<'_> {
     }
 
     /// Writes the upstreams that routes asked for.
-    pub(crate) fn put_upstreams(&mut self, attachments: &Attachments, tls: &BackendTls<'_>) {
+    pub(crate) fn put_upstreams(
+        &mut self,
+        attachments: &Attachments,
+        tls: &BackendTls<'_>,
+        policies: &UpstreamPolicies<'_>,
+    ) {
         for ((namespace, service), ports) in &self.upstreams {
             let reference = ObjectRef::new(Kind::Service, namespace, service);
             let plugins = attachments.keys_of(&reference);
@@ -276,6 +282,7 @@ impl Pass<'_> {
                             name.clone()
                         },
                         tls,
+                        policy: policies.of(&reference),
                     };
                     let key = format!("Upstream/{name}{suffix}");
                     self.resources.put(&key, Body::Upstream(upstream));

@@ -1,9 +1,9 @@
-//! Postern's own kinds: Consumer, Credential and `AuthPlugin` as Rust types, and the manifests that `kubectl apply -f crds/`
+//! Postern's own kinds: Consumer, Credential, `AuthPlugin` and `UpstreamPolicy` as Rust types, and the manifests that `kubectl apply -f crds/`
 //! takes.
 //!
 //! The schemas that the API server checks objects against are generated from these types ([`manifests`]), CEL rules
-//! included. Objects that come from files have seen no API server: [`ConsumerSpec::check`], [`CredentialSpec::check`] and
-//! [`AuthPluginSpec::check`] refuse the same values with the same words.
+//! included. Objects that come from files have seen no API server: [`ConsumerSpec::check`], [`CredentialSpec::check`],
+//! [`AuthPluginSpec::check`] and [`UpstreamPolicySpec::check`] refuse the same values with the same words.
 
 #![expect(
     clippy::duplicated_attributes,
@@ -17,6 +17,7 @@ mod credential;
 mod manifest;
 mod nulls;
 mod schema;
+mod upstream_policy;
 
 #[cfg(test)]
 mod tests;
@@ -33,3 +34,6 @@ pub use credential::{
 };
 pub use manifest::{ManifestError, definitions, manifests};
 pub use nulls::prune_nulls;
+pub use upstream_policy::{
+    PassiveHealth, PolicyTarget, UpstreamPolicy, UpstreamPolicySpec, UpstreamPolicyStatus,
+};

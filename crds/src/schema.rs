@@ -117,6 +117,11 @@ pub(crate) const SELECTOR_VALUES: Rule = Rule {
     message: "values goes with operator In and NotIn, and only with these: give it there, remove it elsewhere",
 };
 
+pub(crate) const POLICY_TARGET: Rule = Rule {
+    cel: "self.group == '' && self.kind == 'Service'",
+    message: "an UpstreamPolicy is for Services: group must be \"\" and kind Service",
+};
+
 /// An instant as the Kubernetes API writes it.
 pub(crate) fn instant(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time"})

@@ -112,6 +112,18 @@ impl Failure {
         matches!(self, Self::Connect | Self::ConnectTimeout)
     }
 
+    /// Whether an endpoint has failed, so that another try may end better.
+    pub(crate) const fn is_upstreams(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect
+                | Self::ConnectTimeout
+                | Self::Closed
+                | Self::BadResponse
+                | Self::ResponseTimeout
+        )
+    }
+
     /// What a client is told.
     pub(crate) fn message(&self) -> &str {
         match self {

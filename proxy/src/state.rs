@@ -25,6 +25,7 @@ use snapshot::proto::jwt::Verification;
 use snapshot::proto::resource::Body;
 use snapshot::proto::{self, Bucket, Refusal, Resource};
 
+use crate::attend::Attended;
 use crate::metrics::Metrics;
 use crate::router::Regexes;
 use crate::runtime::{ChainPlugin, Runtime};
@@ -35,7 +36,6 @@ use build::{Conflicts, Context, Tables, TlsPorts};
 use held::{Inventory, Place};
 use parts::{ListenerParts, RouteParts};
 use referring::Referring;
-pub(crate) use upstreams::{DnsUpstream, set_endpoints};
 
 /// A whole change: what the control plane sends until `more` is false.
 #[derive(Debug, Default)]
@@ -152,9 +152,9 @@ impl State {
         self.inventory.len()
     }
 
-    /// Upstreams whose addresses are to be asked of the DNS.
-    pub(crate) fn by_dns(&self) -> Vec<DnsUpstream> {
-        self.tables.upstreams.by_dns()
+    /// What is to be done about upstreams beside their requests.
+    pub(crate) fn attended(&self) -> Vec<Attended> {
+        self.tables.upstreams.attended()
     }
 
     /// Keys of the listeners on a port.
@@ -395,7 +395,7 @@ impl State {
                 if let Some(tls) = &upstream.tls {
                     upstream::check_tls(tls, self.tls.tls.provider())?;
                 }
-                self.tables.upstreams.put(name, upstream)?;
+                self.tables.upstreams.put(name, upstream, &self.metrics)?;
             }
             Body::Certificate(certificate) => {
                 let provider = self.tls.tls.provider();

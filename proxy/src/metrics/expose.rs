@@ -48,6 +48,7 @@ impl Collector for Scrape {
         verdicts(&mut encoder, &plugins)?;
         failures(&mut encoder, metrics)?;
         connections(&mut encoder, metrics)?;
+        super::upstreams::encode(&mut encoder, metrics)?;
         process(&mut encoder, metrics)?;
         metrics
             .process
@@ -375,7 +376,7 @@ fn store(encoder: &mut DescriptorEncoder<'_>, stats: Stats) -> fmt::Result {
     Ok(())
 }
 
-fn gauge(value: u64) -> i64 {
+pub(super) fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

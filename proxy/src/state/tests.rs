@@ -391,7 +391,7 @@ fn names_that_are_addresses_need_no_dns() {
     };
     rig.put([("Upstream/shop/echo/80", by("192.0.2.7"))]);
     assert_eq!(
-        (addresses(&rig), rig.state.by_dns().len()),
+        (addresses(&rig), rig.state.attended().len()),
         (vec!["192.0.2.7".to_owned()], 0)
     );
     rig.put([("Upstream/shop/echo/80", by("db.test"))]);
@@ -400,11 +400,15 @@ fn names_that_are_addresses_need_no_dns() {
         [] as [&str; 0],
         "nobody else's addresses while the name is not resolved"
     );
-    let dns = rig.state.by_dns();
-    assert_eq!((dns.len(), &*dns[0].name, dns[0].port), (1, "db.test", 81));
-    set_endpoints(&dns[0].upstream, &["192.0.2.8:81".parse().unwrap()]);
+    let attended = rig.state.attended();
+    let [Attended::Resolve(dns)] = attended.as_slice() else {
+        panic!("{attended:?}")
+    };
+    assert_eq!((&*dns.name, dns.port), ("db.test", 81));
+    dns.upstream
+        .set_addresses(&["192.0.2.8:81".parse().unwrap()]);
     assert_eq!(addresses(&rig), ["192.0.2.8"]);
     rig.put([("Listener/a", listener(8000, "", &[]))]);
     rig.put([("Route/HTTPRoute/shop/s", Body::Route(route("s", vec![])))]);
-    assert!(rig.state.by_dns()[0].is(&dns[0]) && addresses(&rig) == ["192.0.2.8"]);
+    assert!(rig.state.attended()[0].is(&attended[0]) && addresses(&rig) == ["192.0.2.8"]);
 }

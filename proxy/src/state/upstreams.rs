@@ -8,27 +8,11 @@ use arc_swap::ArcSwap;
 use snapshot::proto;
 
 use super::parts::port;
-use crate::runtime::{Endpoint, EndpointSet, Upstream};
-
-/// An upstream whose addresses are to be asked of the DNS.
-#[derive(Debug, Clone)]
-pub(crate) struct DnsUpstream {
-    pub(crate) upstream: Arc<Upstream>,
-    pub(crate) name: Box<str>,
-    pub(crate) port: u16,
-}
-
-impl DnsUpstream {
-    /// Whether it is the same upstream, of the same name.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.identity() == other.identity() && self.name == other.name && self.port == other.port
-    }
-
-    /// Tells upstreams apart, for as long as they are held.
-    pub(crate) fn identity(&self) -> usize {
-        Arc::as_ptr(&self.upstream).addr()
-    }
-}
+use crate::attend::Attended;
+use crate::dns::DnsUpstream;
+use crate::metrics::Metrics;
+use crate::runtime::Upstream;
+use crate::upstream::Policy;
 
 /// Where an upstream's addresses come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +35,7 @@ pub(super) struct UpstreamState {
     pub(super) tls: Option<proto::UpstreamTls>,
     /// Whose endpoints they are, where that is not its own name.
     endpoints: Option<Box<str>>,
+    policy: Option<proto::UpstreamPolicy>,
 }
 
 /// An endpoint as it was told.
@@ -75,20 +60,32 @@ impl Upstreams {
         self.upstreams.get(name)
     }
 
-    /// Those whose addresses are to be asked of the DNS.
-    pub(super) fn by_dns(&self) -> Vec<DnsUpstream> {
-        let of = |state: &UpstreamState| match &state.addresses {
-            Addresses::Name(name, port) => Some(DnsUpstream {
-                upstream: Arc::clone(&state.upstream),
-                name: name.clone(),
-                port: *port,
-            }),
-            Addresses::Endpoints | Addresses::Fixed(_) => None,
-        };
-        self.upstreams.values().filter_map(of).collect()
+    /// What is to be done about them beside their requests.
+    pub(super) fn attended(&self) -> Vec<Attended> {
+        let mut all = Vec::new();
+        for state in self.upstreams.values() {
+            let upstream = || Arc::clone(&state.upstream);
+            if let Addresses::Name(name, port) = &state.addresses {
+                all.push(Attended::Resolve(DnsUpstream {
+                    upstream: upstream(),
+                    name: name.clone(),
+                    port: *port,
+                }));
+            }
+            let policy = state.upstream.policy.as_ref();
+            if policy.is_some_and(|policy| policy.ejects()) {
+                all.push(Attended::Recover(upstream()));
+            }
+        }
+        all
     }
 
-    pub(super) fn put(&mut self, name: &str, from: proto::Upstream) -> Result<(), String> {
+    pub(super) fn put(
+        &mut self,
+        name: &str,
+        from: proto::Upstream,
+        metrics: &Metrics,
+    ) -> Result<(), String> {
         let scheme = proto::upstream::Scheme::try_from(from.scheme)
             .map_err(|_| format!("scheme {} is unknown", from.scheme))?;
         let addresses = match from.dns_name.as_str() {
@@ -106,6 +103,7 @@ impl Upstreams {
             old.upstream.scheme == scheme
                 && old.upstream.missing == from.missing
                 && old.addresses == addresses
+                && old.policy == from.policy
         });
         let upstream = kept.map_or_else(
             || {
@@ -119,6 +117,10 @@ impl Upstreams {
                     scheme,
                     endpoints,
                     missing: from.missing,
+                    policy: from
+                        .policy
+                        .as_ref()
+                        .map(|policy| Box::new(Policy::read(policy, metrics.upstream(name)))),
                 })
             },
             |kept| Arc::clone(&kept.upstream),
@@ -131,6 +133,7 @@ impl Upstreams {
             addresses,
             tls: from.tls,
             endpoints: endpoints.clone(),
+            policy: from.policy,
         };
         let old = self.upstreams.insert(name.into(), state);
         if old.as_ref().and_then(|old| old.endpoints.as_ref()) != endpoints.as_ref() {
@@ -226,33 +229,6 @@ impl Upstreams {
                 }
             }
         };
-        set_endpoints(&state.upstream, &usable);
+        state.upstream.set_addresses(&usable);
     }
-}
-
-/// Swaps an upstream's endpoints, where they differ; what stays keeps its counters.
-pub(crate) fn set_endpoints(upstream: &Upstream, usable: &[SocketAddr]) {
-    let old = upstream.endpoints.load();
-    if old
-        .usable
-        .iter()
-        .map(|endpoint| endpoint.address)
-        .eq(usable.iter().copied())
-    {
-        return;
-    }
-    let known: HashMap<SocketAddr, &Arc<Endpoint>> = old
-        .usable
-        .iter()
-        .map(|endpoint| (endpoint.address, endpoint))
-        .collect();
-    let endpoint = |address: &SocketAddr| match known.get(address) {
-        Some(endpoint) => Arc::clone(endpoint),
-        None => Arc::new(Endpoint {
-            address: *address,
-            active: 0.into(),
-        }),
-    };
-    let set = EndpointSet::new(usable.iter().map(endpoint).collect());
-    upstream.endpoints.store(Arc::new(set));
 }

@@ -1,13 +1,43 @@
 //! Which endpoint gets a request: the one whose turn it is, or one that chance picks if that is less busy.
 //!
-//! Where all are equally busy this is round robin, where they are not it is least-request by the power of two choices.
+//! Where all are equally busy this is round robin, where they are not it is least-request by the power of two choices. An
+//! endpoint that starts slowly lets some of its turns pass.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::clock;
 use crate::http::request_id::Dice;
 use crate::runtime::{Endpoint, EndpointSet};
+
+/// How often two others are drawn where neither of the first takes its turn.
+const DRAWS: u32 = 4;
+
+/// How an endpoint is picked, where that is not as usual.
+#[derive(Debug)]
+pub(crate) struct Manner {
+    /// In milliseconds.
+    slow_start: u64,
+    /// When all have their full share.
+    warm_at: u64,
+}
+
+impl Manner {
+    /// None: as usual.
+    pub(super) fn of(usable: &[Arc<Endpoint>], slow_start: u64) -> Option<Box<Self>> {
+        let warm_at = usable
+            .iter()
+            .map(|endpoint| endpoint.health.warm_at(slow_start))
+            .max()?;
+        (slow_start > 0 && warm_at > 0).then(|| {
+            Box::new(Self {
+                slow_start,
+                warm_at,
+            })
+        })
+    }
+}
 
 /// The endpoint for a request, none of the dead ones. None: there is no other.
 pub(crate) fn pick<'a>(
@@ -37,19 +67,45 @@ fn pick_of_many<'a>(
         let count = fresh().count();
         return fresh().nth(dice.below(count));
     }
+    if let Some(manner) = &set.manner {
+        let now = clock::shared_millis();
+        if manner.warm_at > now {
+            for _ in 0..DRAWS {
+                let (first, second) = draw(set, dice)?;
+                let admits = |endpoint: &Endpoint| {
+                    let health = &endpoint.health;
+                    health.admits(now, manner.slow_start, dice)
+                };
+                match (admits(first), admits(second)) {
+                    (true, true) => return Some(less_busy(first, second)),
+                    (true, false) => return Some(first),
+                    (false, true) => return Some(second),
+                    (false, false) => {}
+                }
+            }
+        }
+    }
+    let (first, second) = draw(set, dice)?;
+    Some(less_busy(first, second))
+}
+
+/// The one whose turn it is, and another.
+fn draw<'a>(set: &'a EndpointSet, dice: &Dice) -> Option<(&'a Arc<Endpoint>, &'a Arc<Endpoint>)> {
+    let usable = set.usable.as_slice();
     let first = set.turn.fetch_add(1, Relaxed) % usable.len().max(1);
     let step = 1 + dice.below(usable.len().saturating_sub(1));
-    let (first, second) = (
+    Some((
         usable.get(first)?,
         usable.get((first + step) % usable.len())?,
-    );
-    Some(
-        if second.active.load(Relaxed) < first.active.load(Relaxed) {
-            second
-        } else {
-            first
-        },
-    )
+    ))
+}
+
+fn less_busy<'a>(first: &'a Arc<Endpoint>, second: &'a Arc<Endpoint>) -> &'a Arc<Endpoint> {
+    if second.active.load(Relaxed) < first.active.load(Relaxed) {
+        second
+    } else {
+        first
+    }
 }
 
 /// Counts a request on an endpoint for as long as it lives.
@@ -73,15 +129,13 @@ impl Drop for Active {
 mod tests {
     use super::*;
     use std::collections::HashMap;
-    use std::sync::atomic::AtomicU32;
 
     fn set(active: &[u32]) -> EndpointSet {
         let endpoint = |(at, active): (usize, &u32)| {
             let port = 1000 + u16::try_from(at).unwrap();
-            Arc::new(Endpoint {
-                address: ([127, 0, 0, 1], port).into(),
-                active: AtomicU32::new(*active),
-            })
+            let endpoint = Endpoint::new(([127, 0, 0, 1], port).into());
+            endpoint.active.store(*active, Relaxed);
+            Arc::new(endpoint)
         };
         EndpointSet::new(active.iter().enumerate().map(endpoint).collect())
     }
@@ -134,6 +188,23 @@ mod tests {
         let one = set(&[0]);
         assert!(pick(&one, &[one.usable[0].address], &Dice::new()).is_none());
         assert!(pick(&EndpointSet::default(), &[], &Dice::new()).is_none());
+    }
+
+    #[test]
+    fn who_starts_slowly_lets_turns_pass_however_idle() {
+        let old = Arc::clone(&set(&[5]).usable[0]);
+        let new = Arc::new(Endpoint {
+            health: crate::upstream::Health::new(clock::shared_millis()),
+            ..Endpoint::new(([127, 0, 0, 1], 1001).into())
+        });
+        let usable = vec![old, new];
+        let manner = Manner::of(&usable, 3_600_000);
+        let picks = picks(&EndpointSet::new(usable).with(manner), &[]);
+        assert!((500..1_600).contains(&picks[&1001]), "{picks:?}");
+        assert!(
+            Manner::of(&set(&[0, 0]).usable, 1_000).is_none(),
+            "all are warm"
+        );
     }
 
     #[test]

@@ -49,9 +49,17 @@ pub(crate) async fn dial(worker: &Worker, rule: &TlsRule) -> Result<(Line, Activ
             Err(failure) => Err(failure),
         };
         match connected {
-            Ok(line) => return Ok((line, active)),
-            Err(failure) if failure.may_retry() => last = failure,
-            Err(failure) => return Err(failure),
+            Ok(line) => {
+                upstream.connected(&endpoint);
+                return Ok((line, active));
+            }
+            Err(failure) => {
+                upstream.failed(&endpoint, &failure);
+                if !failure.may_retry() {
+                    return Err(failure);
+                }
+                last = failure;
+            }
         }
         dead.push(endpoint.address);
     }

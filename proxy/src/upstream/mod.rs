@@ -6,6 +6,8 @@
 mod balance;
 mod connect;
 mod dial;
+mod health;
+mod policy;
 mod pool;
 mod retry;
 mod secure;
@@ -13,8 +15,10 @@ mod send;
 mod tunnel;
 mod waits;
 
-pub(crate) use balance::pick;
+pub(crate) use balance::{Manner, pick};
 pub(crate) use dial::dial;
+pub(crate) use health::Health;
+pub(crate) use policy::{Policy, recover};
 pub(crate) use pool::{Lease, Pools};
 pub(crate) use retry::{Times, discard, persist};
 pub(crate) use secure::{Connector, Connectors, check as check_tls, roots};

@@ -80,7 +80,7 @@ pub(crate) async fn persist(
             Ok((response, lease)) if !over && retry.codes.contains(&response.status()) => {
                 discard(response.into_body(), lease).await;
             }
-            Err(failure) if !over && is_passing(&failure) => {}
+            Err(failure) if !over && failure.is_upstreams() => {}
             answer => return answer,
         }
         let growth = (1 << attempt.min(8)).min(MAX_GROWTH);
@@ -120,18 +120,6 @@ fn copy(of: &Forward, body: &Repeated, deadline: Option<Instant>) -> Forward {
         deadline,
         connector: of.connector.clone(),
     }
-}
-
-/// Whether another try may end better.
-const fn is_passing(failure: &Failure) -> bool {
-    matches!(
-        failure,
-        Failure::Connect
-            | Failure::ConnectTimeout
-            | Failure::Closed
-            | Failure::BadResponse
-            | Failure::ResponseTimeout
-    )
 }
 
 /// Reads a short answer that nobody wants to its end, so that its connection can be used again.

@@ -127,9 +127,13 @@ pub(crate) async fn forward(
             over_http1(worker, (&endpoint, connector), now, &wait).await
         };
         let lost = match sent {
-            Ok(done) => return Ok(done),
+            Ok(done) => {
+                upstream.answered(&endpoint, done.0.status());
+                return Ok(done);
+            }
             Err(lost) => lost,
         };
+        upstream.failed(&endpoint, &lost.failure);
         if lost.request.is_none() || record.attempts >= ATTEMPTS || wait.is_over() {
             return Err(lost.failure);
         }

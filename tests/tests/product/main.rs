@@ -46,4 +46,5 @@ mod streaming;
 mod tls;
 mod tls_routes;
 mod upgrade;
+mod upstream_policy;
 mod upstream_tls;
