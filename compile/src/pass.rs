@@ -30,6 +30,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) findings: Findings,
     pub(crate) resources: Resources,
     pub(crate) upstreams: Upstreams,
+    /// Keys of upstreams whose endpoints clients keep to, because a route asks for it.
+    pub(crate) sticky: BTreeSet<String>,
     /// Secrets to be generated for plugins.
     pub(crate) wanted: Vec<WantedSecret>,
     /// Where providers send browsers back to.
@@ -99,6 +101,7 @@ pub(crate) fn run(
         findings: Findings::default(),
         resources: Resources::default(),
         upstreams: Upstreams::default(),
+        sticky: BTreeSet::new(),
         wanted: Vec::new(),
         callbacks: Vec::new(),
         parents: Vec::new(),

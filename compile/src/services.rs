@@ -12,7 +12,7 @@ use snapshot::proto::{self};
 use crate::backend_tls::BackendTls;
 use crate::pass::Pass;
 use crate::plugins::Attachments;
-use crate::upstream_policies::UpstreamPolicies;
+use crate::upstream_policies::{UpstreamPolicies, usual};
 use crate::{Kind, ObjectRef};
 
 /// What is kept of a Service.
@@ -270,6 +270,14 @@ impl Pass<'_> {
                         ..tls
                     });
                     let scheme = if tls.is_some() { Scheme::Https } else { plain };
+                    let key = format!("Upstream/{name}{suffix}");
+                    let mut policy = policies.of(&reference);
+                    if self.sticky.contains(&key) {
+                        policy
+                            .get_or_insert_with(usual)
+                            .consistent_hash
+                            .get_or_insert_default();
+                    }
                     let upstream = proto::Upstream {
                         scheme: scheme.into(),
                         dns_name: dns_name.clone(),
@@ -282,9 +290,8 @@ impl Pass<'_> {
                             name.clone()
                         },
                         tls,
-                        policy: policies.of(&reference),
+                        policy,
                     };
-                    let key = format!("Upstream/{name}{suffix}");
                     self.resources.put(&key, Body::Upstream(upstream));
                 }
             }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crds::{PassiveHealth, PolicyTarget, UpstreamPolicySpec};
-use snapshot::proto;
+use crds::{ActiveHealth, ConsistentHash, PassiveHealth, PolicyTarget, UpstreamPolicySpec};
+use snapshot::proto::{self, active_health::Probe, hash_key::Key};
 
 use crate::findings::{Reasons, in_spec};
 use crate::object::{Body, decode};
@@ -167,12 +167,70 @@ impl<'a> Pass<'a> {
     }
 }
 
+/// What holds where no policy says otherwise.
+pub(crate) fn usual() -> proto::UpstreamPolicy {
+    proto::UpstreamPolicy {
+        max_unhealthy_percent: 50,
+        ..proto::UpstreamPolicy::default()
+    }
+}
+
 /// What proxies are told.
 fn read(spec: &UpstreamPolicySpec) -> proto::UpstreamPolicy {
     proto::UpstreamPolicy {
         passive_health: spec.passive_health.as_ref().map(passive_health),
         max_unhealthy_percent: spec.max_unhealthy_percent,
         slow_start_ms: milliseconds(spec.slow_start_seconds),
+        limits: spec.limits.as_ref().map(|limits| proto::UpstreamLimits {
+            max_requests: limits.max_requests.unwrap_or_default(),
+            max_connections: limits.max_connections.unwrap_or_default(),
+            max_pending: limits.max_pending,
+        }),
+        active_health: spec.active_health.as_ref().map(active_health),
+        consistent_hash: spec.consistent_hash.as_ref().map(consistent_hash),
+        retry_budget: spec.retry_budget.as_ref().map(|budget| proto::RetryBudget {
+            percent: budget.percent,
+            min_per_second: budget.min_per_second,
+        }),
+    }
+}
+
+fn active_health(from: &ActiveHealth) -> proto::ActiveHealth {
+    let http = from.http.as_ref().map(|http| {
+        Probe::Http(proto::HttpProbe {
+            path: http.path.clone(),
+            host: http.host.clone().unwrap_or_default(),
+            statuses: http.statuses.clone(),
+        })
+    });
+    let grpc = || {
+        from.grpc
+            .as_ref()
+            .map(|grpc| Probe::Grpc(grpc.service.clone()))
+    };
+    proto::ActiveHealth {
+        probe: http.or_else(grpc).or(Some(Probe::Tcp(true))),
+        interval_ms: milliseconds(from.interval_seconds),
+        timeout_ms: milliseconds(from.timeout_seconds),
+        healthy_threshold: from.healthy_threshold,
+        unhealthy_threshold: from.unhealthy_threshold,
+    }
+}
+
+fn consistent_hash(from: &ConsistentHash) -> proto::ConsistentHash {
+    let cookie = from.cookie.as_ref().map(|cookie| {
+        Key::Cookie(proto::HashCookie {
+            name: cookie.name.clone(),
+            path: cookie.path.clone(),
+            max_age: cookie.max_age_seconds.unwrap_or_default(),
+        })
+    });
+    let usual = if cookie.is_some() { 0 } else { 125 };
+    let header = from.header.clone().map(Key::Header);
+    let key = header.or(cookie).or(Some(Key::ClientAddress(true)));
+    proto::ConsistentHash {
+        key: Some(proto::HashKey { key }),
+        max_load_percent: from.max_load_percent.unwrap_or(usual),
     }
 }
 

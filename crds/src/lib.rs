@@ -10,6 +10,7 @@
     reason = "each printer column names its type"
 )]
 
+mod active_health;
 mod auth_plugin;
 mod check;
 mod consumer;
@@ -22,6 +23,7 @@ mod upstream_policy;
 #[cfg(test)]
 mod tests;
 
+pub use active_health::{ActiveHealth, GrpcProbe, HttpProbe};
 pub use auth_plugin::{
     AuthPlugin, AuthPluginSpec, AuthPluginStatus, ConsumerNamespaces, IfDifferent,
     NamespaceSelector, NamespacesFrom, SelectorOperator, SelectorRequirement, TargetRef,
@@ -35,5 +37,6 @@ pub use credential::{
 pub use manifest::{ManifestError, definitions, manifests};
 pub use nulls::prune_nulls;
 pub use upstream_policy::{
-    PassiveHealth, PolicyTarget, UpstreamPolicy, UpstreamPolicySpec, UpstreamPolicyStatus,
+    ConsistentHash, Empty, HashCookie, PassiveHealth, PolicyTarget, RetryBudget, UpstreamLimits,
+    UpstreamPolicy, UpstreamPolicySpec, UpstreamPolicyStatus, is_cookie_path, is_token,
 };

@@ -6,6 +6,7 @@ use plugins::{Problem, Problems};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::active_health::ActiveHealth;
 use crate::schema;
 
 /// How the endpoints of Services are treated.
@@ -45,6 +46,9 @@ pub struct UpstreamPolicySpec {
     /// Endpoints that fail requests are left out for a while. Default: none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passive_health: Option<PassiveHealth>,
+    /// Endpoints are asked from time to time, and left out while they do not answer as they should. Default: nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_health: Option<ActiveHealth>,
     /// Percent of a port's endpoints that may be left out as unhealthy, 0 to 100; where more are unhealthy, all are used.
     /// Default: 50.
     #[serde(default = "half")]
@@ -55,6 +59,15 @@ pub struct UpstreamPolicySpec {
     #[serde(default)]
     #[schemars(range(max = 3600))]
     pub slow_start_seconds: u32,
+    /// How much each proxy sends at a time. Default: no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<UpstreamLimits>,
+    /// How many requests each proxy may send again, whatever routes say. Default: as many as routes say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudget>,
+    /// Requests with the same key go to the same endpoint. Default: each goes to the less busy of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistent_hash: Option<ConsistentHash>,
 }
 
 const fn half() -> u32 {
@@ -114,6 +127,113 @@ impl Default for PassiveHealth {
     }
 }
 
+/// How much each proxy sends to one port of a Service at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct UpstreamLimits {
+    /// Requests under way, 1 to 1000000; more get 503. Default: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_requests: Option<u32>,
+    /// Connections of HTTP/1.1, and those that a TLSRoute passes on, 1 to 1000000; requests beyond that wait for one. Over
+    /// HTTP/2 each worker has one connection to an endpoint, and maxRequests limits what it carries. Default: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: Option<u32>,
+    /// Requests that may wait for a connection, at most for the time of --connect-timeout, 0 to 1000000; more get 503.
+    /// Counts with maxConnections only. Default: 1024.
+    #[schemars(range(max = 1_000_000))]
+    pub max_pending: u32,
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            max_requests: None,
+            max_connections: None,
+            max_pending: 1024,
+        }
+    }
+}
+
+/// How many requests each proxy may send again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RetryBudget {
+    /// Percent of the requests under way that may be ones which are sent again, 0 to 100. Default: 20.
+    #[schemars(range(max = 100))]
+    pub percent: u32,
+    /// So many may be sent again each second in any case, 0 to 100000. Default: 10.
+    #[schemars(range(max = 100_000))]
+    pub min_per_second: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self {
+            percent: 20,
+            min_per_second: 10,
+        }
+    }
+}
+
+/// What tells clients apart. Exactly one of header, cookie and clientAddress must be given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = schema::rules(&[schema::ONE_HASH_KEY])))]
+pub struct ConsistentHash {
+    /// Name of a header, as the upstream gets it before the route's filters: X-Consumer-ID is that of the caller. Requests
+    /// without it go to the less busy of two endpoints. Exactly one of header, cookie and clientAddress must be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), extend("x-kubernetes-validations" = schema::rules(&[schema::HASH_NAME])))]
+    pub header: Option<String>,
+    /// A cookie of the gateway's own, which clients without it are given. Exactly one of header, cookie and clientAddress
+    /// must be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<HashCookie>,
+    /// The client's address, that of X-Forwarded-For behind trusted proxies. Exactly one of header, cookie and
+    /// clientAddress must be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::empty")]
+    pub client_address: Option<Empty>,
+    /// An endpoint with more than so many percent of the mean number of requests under way is passed over, 100 to 1000.
+    /// Default: 125; with cookie none is passed over, so that sessions stay where they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 1000))]
+    pub max_load_percent: Option<u32>,
+}
+
+/// A cookie that holds nothing but chance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HashCookie {
+    /// Its name. Default: postern-affinity.
+    #[schemars(length(min = 1, max = 128), extend("x-kubernetes-validations" = schema::rules(&[schema::HASH_NAME])))]
+    pub name: String,
+    /// The path that browsers send it to. Default: /.
+    #[schemars(length(min = 1, max = 1024), extend("x-kubernetes-validations" = schema::rules(&[schema::COOKIE_PATH])))]
+    pub path: String,
+    /// Seconds that browsers keep it, 1 to 31536000. Default: until they are closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub max_age_seconds: Option<u32>,
+}
+
+impl Default for HashCookie {
+    fn default() -> Self {
+        Self {
+            name: "postern-affinity".to_owned(),
+            path: "/".to_owned(),
+            max_age_seconds: None,
+        }
+    }
+}
+
+/// That it is given is all it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
 /// What the gateway made of an `UpstreamPolicy`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -144,8 +264,36 @@ impl UpstreamPolicySpec {
             ("slowStartSeconds", self.slow_start_seconds, 0, 3600),
         ];
         ranges(&mut found, "", &top);
+        if let Some(active) = &self.active_health {
+            active.check(&mut found);
+        }
         if let Some(passive) = &self.passive_health {
             passive.check(&mut found);
+        }
+        if let Some(limits) = &self.limits {
+            let some = [
+                ("maxRequests", limits.max_requests),
+                ("maxConnections", limits.max_connections),
+            ];
+            for (field, value) in some {
+                ranges(
+                    &mut found,
+                    "limits.",
+                    &[(field, value.unwrap_or(1), 1, 1_000_000)],
+                );
+            }
+            let pending = [("maxPending", limits.max_pending, 0, 1_000_000)];
+            ranges(&mut found, "limits.", &pending);
+        }
+        if let Some(hash) = &self.consistent_hash {
+            hash.check(&mut found);
+        }
+        if let Some(budget) = &self.retry_budget {
+            let numbers = [
+                ("percent", budget.percent, 0, 100),
+                ("minPerSecond", budget.min_per_second, 0, 100_000),
+            ];
+            ranges(&mut found, "retryBudget.", &numbers);
         }
         found.0
     }
@@ -163,8 +311,66 @@ impl PassiveHealth {
     }
 }
 
+impl ConsistentHash {
+    fn check(&self, found: &mut Problems) {
+        let given = [
+            self.header.is_some(),
+            self.cookie.is_some(),
+            self.client_address.is_some(),
+        ];
+        let one = given.into_iter().filter(|given| *given).count() == 1;
+        found.rule("consistentHash", one, schema::ONE_HASH_KEY);
+        let load = self.max_load_percent.unwrap_or(100);
+        ranges(
+            found,
+            "consistentHash.",
+            &[("maxLoadPercent", load, 100, 1000)],
+        );
+        let cookie = self.cookie.as_ref();
+        let names = [
+            ("consistentHash.header", self.header.as_ref()),
+            (
+                "consistentHash.cookie.name",
+                cookie.map(|cookie| &cookie.name),
+            ),
+        ];
+        for (field, name) in names {
+            if let Some(name) = name {
+                found.length(field, name, 1, 128);
+                found.rule(field, is_token(name), schema::HASH_NAME);
+            }
+        }
+        if let Some(cookie) = cookie {
+            let field = "consistentHash.cookie.path";
+            found.length(field, &cookie.path, 1, 1024);
+            found.rule(field, is_cookie_path(&cookie.path), schema::COOKIE_PATH);
+            let age = cookie.max_age_seconds.unwrap_or(1);
+            let ages = [("maxAgeSeconds", age, 1, 31_536_000)];
+            ranges(found, "consistentHash.cookie.", &ages);
+        }
+    }
+}
+
+/// Whether it can be the name of a header or of a cookie.
+#[must_use]
+pub fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// Whether it can be the path of a cookie.
+#[must_use]
+pub fn is_cookie_path(path: &str) -> bool {
+    path.starts_with('/')
+        && path
+            .bytes()
+            .all(|byte| (b'!'..=b'~').contains(&byte) && byte != b';')
+}
+
 /// Checks statuses of responses.
-fn statuses(found: &mut Problems, field: &str, statuses: &[u32], least: u32) {
+pub(crate) fn statuses(found: &mut Problems, field: &str, statuses: &[u32], least: u32) {
     if statuses.len() > 32 {
         found.add(field, "must have at most 32 items");
     }
@@ -178,7 +384,7 @@ fn statuses(found: &mut Problems, field: &str, statuses: &[u32], least: u32) {
 }
 
 /// Checks numbers: field, value, least and most.
-fn ranges(found: &mut Problems, parent: &str, numbers: &[(&str, u32, u32, u32)]) {
+pub(crate) fn ranges(found: &mut Problems, parent: &str, numbers: &[(&str, u32, u32, u32)]) {
     for (field, value, least, most) in numbers {
         if !(least..=most).contains(&value) {
             found.add(

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
+use snapshot::proto;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +20,12 @@ pub(crate) enum Attended {
     Resolve(DnsUpstream),
     /// Take endpoints back in that were left out for a time.
     Recover(Arc<Upstream>),
+    /// Ask endpoints how they are, over TLS where the upstream speaks it.
+    Check {
+        upstream: Arc<Upstream>,
+        tls: Option<proto::UpstreamTls>,
+        provider: Arc<CryptoProvider>,
+    },
 }
 
 /// What tells two of them apart: the task, and the upstream by its place in memory, for as long as that is held.
@@ -27,7 +35,7 @@ impl Attended {
     fn upstream(&self) -> &Arc<Upstream> {
         match self {
             Self::Resolve(dns) => &dns.upstream,
-            Self::Recover(upstream) => upstream,
+            Self::Recover(upstream) | Self::Check { upstream, .. } => upstream,
         }
     }
 
@@ -41,6 +49,7 @@ impl Attended {
         self.identity() == other.identity()
             && match (self, other) {
                 (Self::Resolve(one), Self::Resolve(other)) => one.asks_for_what(other),
+                (Self::Check { tls: one, .. }, Self::Check { tls: other, .. }) => one == other,
                 _ => true,
             }
     }
@@ -49,6 +58,11 @@ impl Attended {
         match self {
             Self::Resolve(dns) => dns::refresh(dns).await,
             Self::Recover(upstream) => upstream::recover(upstream).await,
+            Self::Check {
+                upstream,
+                tls,
+                provider,
+            } => upstream::check(upstream, tls, provider).await,
         }
     }
 }

@@ -7,7 +7,7 @@ mod expose;
 mod upstreams;
 
 pub use expose::CONTENT_TYPE;
-pub use upstreams::UpstreamSeries;
+pub use upstreams::{Overflow, UpstreamSeries};
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -98,6 +98,8 @@ pub enum Event {
     TlsClosed,
     /// A TLS handshake failed.
     HandshakeFailed,
+    /// A connection that should have begun with a header of the PROXY protocol did not.
+    ProxyHeaderFailed,
     /// A connection was refused, because the worker has as many as it may.
     ConnectionRefused,
     /// A connection to an endpoint was opened.

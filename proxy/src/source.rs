@@ -78,7 +78,7 @@ pub(crate) fn start(
     let last_good = options.state_dir.as_ref().map(open).transpose()?;
     // A local control plane is as near as the file, and has newer news.
     let restores = matches!(source, Source::Controller(_));
-    let state = State::new(Arc::clone(metrics), services);
+    let state = State::new(Arc::clone(metrics), services).in_zone(options.zone.as_deref());
     let runtime = Arc::clone(state.runtime());
     let (reconciles, reconcile) = mpsc::channel(1);
     let (attended, attended_watch) = watch::channel(Vec::new());

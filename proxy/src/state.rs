@@ -132,6 +132,12 @@ impl State {
         }
     }
 
+    /// The zone of this proxy, said before anything is applied.
+    pub(crate) fn in_zone(mut self, zone: Option<&str>) -> Self {
+        self.tables.upstreams.stand_in(zone.unwrap_or_default());
+        self
+    }
+
     /// What workers load.
     pub(crate) fn runtime(&self) -> &Arc<ArcSwap<Runtime>> {
         &self.runtime
@@ -154,7 +160,7 @@ impl State {
 
     /// What is to be done about upstreams beside their requests.
     pub(crate) fn attended(&self) -> Vec<Attended> {
-        self.tables.upstreams.attended()
+        self.tables.upstreams.attended(self.tls.tls.provider())
     }
 
     /// Keys of the listeners on a port.

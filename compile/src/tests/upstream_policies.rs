@@ -125,3 +125,89 @@ fn a_service_that_is_not_there_is_said() {
     );
     assert!(of(&world).is_some());
 }
+
+#[test]
+fn keys_are_told_and_what_is_not_said_is_filled_in() {
+    let told = |hash: &str| {
+        let spec = format!("{{targetRefs: [{{name: orders}}], consistentHash: {hash}}}");
+        let world = World::of(&format!("{SHOP}{}", policy("one", &spec)));
+        of(&world).unwrap().consistent_hash.unwrap()
+    };
+    use proto::hash_key::Key;
+    let key = |of: &proto::ConsistentHash| of.key.clone().unwrap().key.unwrap();
+    let header = told("{header: x-a}");
+    assert_eq!(
+        (key(&header), header.max_load_percent),
+        (Key::Header("x-a".into()), 125)
+    );
+    let address = told("{clientAddress: {}, maxLoadPercent: 200}");
+    assert_eq!(
+        (key(&address), address.max_load_percent),
+        (Key::ClientAddress(true), 200)
+    );
+    let cookie = told("{cookie: {}}");
+    let usual = proto::HashCookie {
+        name: "postern-affinity".into(),
+        path: "/".into(),
+        max_age: 0,
+    };
+    assert_eq!(
+        (key(&cookie), cookie.max_load_percent),
+        (Key::Cookie(usual), 0)
+    );
+}
+
+#[test]
+fn an_annotation_of_an_ingress_asks_for_a_ring_without_any_policy() {
+    let ingress = |annotations: &str| {
+        format!(
+            "apiVersion: v1
+kind: Service
+metadata: {{name: orders, namespace: shop}}
+spec: {{ports: [{{port: 80}}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: sticky, namespace: shop, annotations: {{{annotations}}}}}
+spec:
+  ingressClassName: postern
+  rules:
+  - host: sticky.test
+    http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: orders, port: {{number: 80}}}}}}}}]}}
+"
+        )
+    };
+    let world = World::of(&ingress(
+        "postern.dev/affinity: cookie, postern.dev/session-cookie-max-age: '60'",
+    ));
+    let told = of(&world).unwrap();
+    assert_eq!(
+        (told.consistent_hash, told.max_unhealthy_percent),
+        (Some(proto::ConsistentHash::default()), 50)
+    );
+    let rule = &world.route("Route/Ingress/shop/sticky").rules[0];
+    let cookie = proto::HashCookie {
+        name: "INGRESSCOOKIE".into(),
+        path: "/".into(),
+        max_age: 60,
+    };
+    assert_eq!(
+        rule.affinity.clone().unwrap().key,
+        Some(proto::hash_key::Key::Cookie(cookie))
+    );
+    for bad in [
+        "affinity: address",
+        "session-cookie-name: 'a b'",
+        "session-cookie-path: a",
+        "session-cookie-max-age: '0'",
+    ] {
+        let world = World::of(&ingress(&format!("postern.dev/{bad}")));
+        let rule = &world.route("Route/Ingress/shop/sticky").rules[0];
+        assert!(
+            rule.invalid.contains(bad.split(':').next().unwrap()),
+            "{bad}: {}",
+            rule.invalid
+        );
+        assert_eq!(of(&world), None);
+    }
+}

@@ -230,6 +230,11 @@ fn upstreams(encoder: &mut DescriptorEncoder<'_>, total: impl Fn(Event) -> u64) 
             Event::HandshakeFailed,
         ),
         (
+            "proxy_header_failures",
+            "Connections closed, for they did not begin with a valid header of the PROXY protocol",
+            Event::ProxyHeaderFailed,
+        ),
+        (
             "connections_refused",
             "Connections closed at once, for there were too many",
             Event::ConnectionRefused,

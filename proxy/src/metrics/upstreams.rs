@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -11,6 +11,39 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Metrics;
 use super::expose::gauge;
+use crate::respond::Failure;
+
+/// What an upstream has as much of as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// Requests under way.
+    Requests,
+    /// Requests that wait for a connection.
+    Pending,
+    /// No connection became free in time.
+    PendingTimeout,
+    /// Requests that are sent again.
+    RetryBudget,
+}
+
+impl Overflow {
+    const ALL: [Self; 4] = [
+        Self::Requests,
+        Self::Pending,
+        Self::PendingTimeout,
+        Self::RetryBudget,
+    ];
+
+    /// Short and constant, for the log and the metric.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Requests => "max_requests",
+            Self::Pending => "max_pending",
+            Self::PendingTimeout => "pending_timeout",
+            Self::RetryBudget => "retry_budget",
+        }
+    }
+}
 
 /// Of one upstream. What is counted here is rare.
 #[derive(Debug)]
@@ -19,6 +52,11 @@ pub struct UpstreamSeries {
     healthy: AtomicU64,
     unhealthy: AtomicU64,
     ejections: AtomicU64,
+    passed: AtomicU64,
+    failed: AtomicU64,
+    overflows: [AtomicU64; Overflow::ALL.len()],
+    /// Under way, where a policy limits them.
+    pub(crate) requests: AtomicU32,
 }
 
 impl UpstreamSeries {
@@ -31,6 +69,20 @@ impl UpstreamSeries {
     /// An endpoint was left out, because requests failed.
     pub(crate) fn ejected(&self) {
         self.ejections.fetch_add(1, Relaxed);
+    }
+
+    /// An endpoint was asked how it is.
+    pub(crate) fn checked(&self, well: bool) {
+        let cell = if well { &self.passed } else { &self.failed };
+        cell.fetch_add(1, Relaxed);
+    }
+
+    /// A request finds a limit reached: what it is answered.
+    pub(crate) fn overflow(&self, what: Overflow) -> Failure {
+        if let Some(cell) = self.overflows.get(what as usize) {
+            cell.fetch_add(1, Relaxed);
+        }
+        Failure::Overloaded(what)
     }
 }
 
@@ -45,6 +97,10 @@ impl Metrics {
                 healthy: AtomicU64::default(),
                 unhealthy: AtomicU64::default(),
                 ejections: AtomicU64::default(),
+                passed: AtomicU64::default(),
+                failed: AtomicU64::default(),
+                overflows: Default::default(),
+                requests: AtomicU32::default(),
             })
         };
         let mut upstreams = self.upstreams.lock();
@@ -81,6 +137,43 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> 
         let labels = [("upstream", &*series.name)];
         let count = series.ejections.load(Relaxed);
         ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "upstream_health_checks",
+        "Active health checks of endpoints, by their result",
+        None,
+        MetricType::Counter,
+    )?;
+    for series in &all {
+        for (result, cell) in [("passed", &series.passed), ("failed", &series.failed)] {
+            let labels = [("upstream", &*series.name), ("result", result)];
+            let count = cell.load(Relaxed);
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "upstream_overflows",
+        "How often a request found a limit of an UpstreamPolicy reached",
+        None,
+        MetricType::Counter,
+    )?;
+    for series in &all {
+        for (what, cell) in Overflow::ALL.into_iter().zip(&series.overflows) {
+            let labels = [("upstream", &*series.name), ("limit", what.label())];
+            let count = cell.load(Relaxed);
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "upstream_requests_active",
+        "Requests under way, of upstreams whose UpstreamPolicy has maxRequests or a retryBudget",
+        None,
+        MetricType::Gauge,
+    )?;
+    for series in &all {
+        let labels = [("upstream", &*series.name)];
+        let count = series.requests.load(Relaxed);
+        ConstGauge::new(i64::from(count)).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
 use snapshot::proto;
 
 use super::parts::port;
@@ -44,6 +45,9 @@ pub(super) struct Told {
     address: SocketAddr,
     ready: bool,
     serving: bool,
+    /// Whether it is said which zones it is meant for, and whether that is this proxy's.
+    hinted: bool,
+    here: bool,
 }
 
 /// Upstreams and endpoints by name ("shop/orders/80"): either may come first.
@@ -53,15 +57,22 @@ pub(super) struct Upstreams {
     told: HashMap<Box<str>, Vec<Told>>,
     /// Upstreams that share the endpoints of a name which is not their own.
     sharers: HashMap<Box<str>, BTreeSet<Box<str>>>,
+    /// Of this proxy; empty: nobody said.
+    zone: Box<str>,
 }
 
 impl Upstreams {
+    /// Says where this proxy is, before anything else.
+    pub(super) fn stand_in(&mut self, zone: &str) {
+        self.zone = zone.into();
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&UpstreamState> {
         self.upstreams.get(name)
     }
 
     /// What is to be done about them beside their requests.
-    pub(super) fn attended(&self) -> Vec<Attended> {
+    pub(super) fn attended(&self, provider: &Arc<CryptoProvider>) -> Vec<Attended> {
         let mut all = Vec::new();
         for state in self.upstreams.values() {
             let upstream = || Arc::clone(&state.upstream);
@@ -75,6 +86,13 @@ impl Upstreams {
             let policy = state.upstream.policy.as_ref();
             if policy.is_some_and(|policy| policy.ejects()) {
                 all.push(Attended::Recover(upstream()));
+            }
+            if policy.is_some_and(|policy| policy.checks()) {
+                all.push(Attended::Check {
+                    upstream: upstream(),
+                    tls: state.tls.clone(),
+                    provider: Arc::clone(provider),
+                });
             }
         }
         all
@@ -184,6 +202,8 @@ impl Upstreams {
                     address,
                     ready: endpoint.ready,
                     serving: endpoint.serving,
+                    hinted: !endpoint.for_zones.is_empty(),
+                    here: endpoint.for_zones.iter().any(|zone| **zone == *self.zone),
                 })
             })
             .collect::<Result<Vec<_>, String>>()?;
@@ -221,6 +241,14 @@ impl Upstreams {
                         .filter(move |one| usable(one))
                         .map(|one| one.address)
                 };
+                // Hints count where all have them and somebody is meant, as for kube-proxy.
+                let mut all_ready = told.iter().filter(|one| one.ready);
+                let hinted = all_ready.all(|one| one.hinted);
+                let near: Vec<_> = of(|one| one.ready && one.here).collect();
+                if hinted && !near.is_empty() {
+                    state.upstream.set_addresses(&near);
+                    return;
+                }
                 let ready: Vec<_> = of(|one| one.ready).collect();
                 if ready.is_empty() {
                     of(|one| one.serving).collect()

@@ -3,7 +3,7 @@
 //! Requests only count. Which endpoints are used is worked out when one of them is left out or comes back, so that a request
 //! finds in the set those that it may have.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::http::request_id::Dice;
 
@@ -12,6 +12,8 @@ use crate::http::request_id::Dice;
 pub(crate) struct Health {
     /// Requests that failed since the last one that did not.
     failures: AtomicU32,
+    /// Whether it does not pass checks.
+    unwell: AtomicBool,
     /// Until when it is left out; 0: it is not.
     ejected_until: AtomicU64,
     /// How long it was left out the last time; 0: it never was.
@@ -44,7 +46,20 @@ impl Health {
 
     /// Whether it may get requests.
     pub(super) fn is_good(&self) -> bool {
-        self.ejected_until.load(Relaxed) == 0
+        self.ejected_until.load(Relaxed) == 0 && self.is_well()
+    }
+
+    /// Whether it passes checks, as far as anybody asks.
+    pub(super) fn is_well(&self) -> bool {
+        !self.unwell.load(Relaxed)
+    }
+
+    /// Checks say otherwise than before.
+    pub(super) fn turn(&self, well: bool, now: u64) {
+        self.unwell.store(!well, Relaxed);
+        if well {
+            self.used_since.store(now, Relaxed);
+        }
     }
 
     /// Leaves it out; for how long.

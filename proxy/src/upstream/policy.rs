@@ -10,7 +10,11 @@ use snapshot::proto;
 use tokio::sync::Notify;
 
 use super::balance::Manner;
+use super::check::Active;
+use super::hash::HashOn;
 use super::health::Health;
+use super::limits::Limits;
+use super::ring::{Bound, Ring};
 use crate::clock;
 use crate::metrics::UpstreamSeries;
 use crate::respond::Failure;
@@ -20,14 +24,22 @@ use crate::runtime::{Endpoint, EndpointSet, Upstream};
 #[derive(Debug)]
 pub(crate) struct Policy {
     passive: Option<Passive>,
+    pub(super) active: Option<Active>,
     max_unhealthy_percent: usize,
+    pub(super) limits: Limits,
+    /// What is hashed, where rules do not say otherwise.
+    hash: Option<HashOn>,
+    /// How much an endpoint of the ring may have; none: there is no ring.
+    ring: Option<Option<Bound>>,
     /// Milliseconds; 0: none.
     slow_start: u64,
     /// Those that Kubernetes or the DNS names, healthy or not. Locked only while which of them are used changes.
     members: Mutex<Vec<Arc<Endpoint>>>,
     /// One was left out: somebody must see when it may come back.
     changed: Notify,
-    series: Arc<UpstreamSeries>,
+    /// One came or went: somebody may have to check it.
+    pub(super) moved: Notify,
+    pub(super) series: Arc<UpstreamSeries>,
 }
 
 /// When an endpoint is left out because of how it serves requests.
@@ -50,12 +62,23 @@ impl Policy {
                 passive.max_ejection_ms.max(1).into(),
             ),
         });
+        let hash = from.consistent_hash.as_ref();
         Self {
             passive,
+            active: from.active_health.as_ref().and_then(Active::read),
+            limits: Limits::read(from),
+            hash: hash.and_then(|hash| HashOn::read(hash.key.as_ref()?)),
+            ring: hash.map(|hash| {
+                (hash.max_load_percent > 0).then(|| Bound {
+                    percent: hash.max_load_percent.into(),
+                    series: Arc::clone(&series),
+                })
+            }),
             max_unhealthy_percent: from.max_unhealthy_percent as usize,
             slow_start: from.slow_start_ms.into(),
             members: Mutex::default(),
             changed: Notify::new(),
+            moved: Notify::new(),
             series,
         }
     }
@@ -63,6 +86,41 @@ impl Policy {
     /// Whether an endpoint may be left out for a time, so that somebody has to take it back in.
     pub(crate) const fn ejects(&self) -> bool {
         self.passive.is_some()
+    }
+
+    /// Whether somebody has to ask endpoints how they are.
+    pub(crate) const fn checks(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// All endpoints there are.
+    pub(super) fn members(&self) -> Vec<Arc<Endpoint>> {
+        self.members.lock().clone()
+    }
+
+    /// Checks find an endpoint otherwise than before; None: it is well.
+    pub(super) fn turn_health(
+        &self,
+        upstream: &Upstream,
+        endpoint: &Arc<Endpoint>,
+        problem: Option<String>,
+    ) {
+        let members = self.members.lock();
+        if !members.iter().any(|member| Arc::ptr_eq(member, endpoint)) {
+            return;
+        }
+        endpoint
+            .health
+            .turn(problem.is_none(), clock::shared_millis());
+        self.choose(upstream, &members);
+        drop(members);
+        let (name, address) = (&upstream.name, endpoint.address);
+        match problem {
+            None => tracing::info!(upstream = %name, endpoint = %address, "well again"),
+            Some(why) => {
+                tracing::warn!(upstream = %name, endpoint = %address, %why, "left out: checks fail");
+            }
+        }
     }
 
     /// Which of the members are used now.
@@ -80,7 +138,8 @@ impl Policy {
         } else {
             healthy
         };
-        let manner = Manner::of(&usable, self.slow_start);
+        let ring = self.ring.clone().map(|bound| Ring::new(&usable, bound));
+        let manner = Manner::of(&usable, self.slow_start, ring);
         let set = EndpointSet::new(usable).with(manner);
         upstream.endpoints.store(Arc::new(set));
     }
@@ -142,6 +201,7 @@ impl Policy {
         };
         *members = renewed(&members, addresses, new);
         self.choose(upstream, &members);
+        self.moved.notify_one();
     }
 }
 
@@ -157,6 +217,11 @@ impl Upstream {
                 endpoint.health.succeeded();
             }
         }
+    }
+
+    /// What is hashed, where rules do not say otherwise.
+    pub(crate) fn hash(&self) -> Option<&HashOn> {
+        self.policy.as_ref()?.hash.as_ref()
     }
 
     /// An endpoint has taken a connection, and more cannot be told of it.
@@ -216,7 +281,7 @@ pub(crate) async fn recover(upstream: Arc<Upstream>) {
     }
 }
 
-fn statuses(from: &[u32]) -> Box<[StatusCode]> {
+pub(super) fn statuses(from: &[u32]) -> Box<[StatusCode]> {
     let read = |status: &u32| StatusCode::from_u16(u16::try_from(*status).ok()?).ok();
     from.iter().filter_map(read).collect()
 }
