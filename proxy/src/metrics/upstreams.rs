@@ -108,68 +108,84 @@ impl Metrics {
     }
 }
 
+/// A family of metrics: name, help, and the label beside the upstream's name, where there is one.
+type Family = (&'static str, &'static str, MetricType, Option<&'static str>);
+
+/// The values of a family, each with that label's value.
+type Values<'s> = Vec<(&'static str, &'s AtomicU64)>;
+
+/// Where they are.
+type Read = fn(&UpstreamSeries) -> Values<'_>;
+
+/// All that are counted in 64 bits.
+const FAMILIES: [(Family, Read); 4] = [
+    (
+        (
+            "upstream_endpoints",
+            "Endpoints of upstreams with an UpstreamPolicy, by state",
+            MetricType::Gauge,
+            Some("state"),
+        ),
+        |series| {
+            vec![
+                ("healthy", &series.healthy),
+                ("unhealthy", &series.unhealthy),
+            ]
+        },
+    ),
+    (
+        (
+            "upstream_ejections",
+            "How often an endpoint was left out because requests failed",
+            MetricType::Counter,
+            None,
+        ),
+        |series| vec![("", &series.ejections)],
+    ),
+    (
+        (
+            "upstream_health_checks",
+            "Active health checks of endpoints, by their result",
+            MetricType::Counter,
+            Some("result"),
+        ),
+        |series| vec![("passed", &series.passed), ("failed", &series.failed)],
+    ),
+    (
+        (
+            "upstream_overflows",
+            "How often a request found a limit of an UpstreamPolicy reached",
+            MetricType::Counter,
+            Some("limit"),
+        ),
+        |series| {
+            let labels = Overflow::ALL.into_iter().map(Overflow::label);
+            labels.zip(&series.overflows).collect()
+        },
+    ),
+];
+
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     let mut all: Vec<_> = metrics.upstreams.lock().values().cloned().collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut family = encoder.encode_descriptor(
-        "upstream_endpoints",
-        "Endpoints of upstreams with an UpstreamPolicy, by state",
-        None,
-        MetricType::Gauge,
-    )?;
-    for series in &all {
-        let states = [
-            ("healthy", &series.healthy),
-            ("unhealthy", &series.unhealthy),
-        ];
-        for (state, cell) in states {
-            let labels = [("upstream", &*series.name), ("state", state)];
-            ConstGauge::new(gauge(cell.load(Relaxed))).encode(family.encode_family(&labels)?)?;
+    for ((name, help, kind, label), values) in FAMILIES {
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for series in &all {
+            for (value, cell) in values(series) {
+                let mut labels = vec![("upstream", &*series.name)];
+                labels.extend(label.map(|label| (label, value)));
+                let count = cell.load(Relaxed);
+                let one = family.encode_family(&labels)?;
+                match kind {
+                    MetricType::Gauge => ConstGauge::new(gauge(count)).encode(one)?,
+                    _ => ConstCounter::new(count).encode(one)?,
+                }
+            }
         }
     }
-    let mut family = encoder.encode_descriptor(
-        "upstream_ejections",
-        "How often an endpoint was left out because requests failed",
-        None,
-        MetricType::Counter,
-    )?;
-    for series in &all {
-        let labels = [("upstream", &*series.name)];
-        let count = series.ejections.load(Relaxed);
-        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-    }
-    let mut family = encoder.encode_descriptor(
-        "upstream_health_checks",
-        "Active health checks of endpoints, by their result",
-        None,
-        MetricType::Counter,
-    )?;
-    for series in &all {
-        for (result, cell) in [("passed", &series.passed), ("failed", &series.failed)] {
-            let labels = [("upstream", &*series.name), ("result", result)];
-            let count = cell.load(Relaxed);
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-        }
-    }
-    let mut family = encoder.encode_descriptor(
-        "upstream_overflows",
-        "How often a request found a limit of an UpstreamPolicy reached",
-        None,
-        MetricType::Counter,
-    )?;
-    for series in &all {
-        for (what, cell) in Overflow::ALL.into_iter().zip(&series.overflows) {
-            let labels = [("upstream", &*series.name), ("limit", what.label())];
-            let count = cell.load(Relaxed);
-            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-        }
-    }
-    let mut family = encoder.encode_descriptor(
-        "upstream_requests_active",
-        "Requests under way, of upstreams whose UpstreamPolicy has maxRequests or a retryBudget",
-        None,
-        MetricType::Gauge,
-    )?;
+    let help = "Requests under way, of upstreams whose UpstreamPolicy has to count them";
+    let name = "upstream_requests_active";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for series in &all {
         let labels = [("upstream", &*series.name)];
         let count = series.requests.load(Relaxed);
