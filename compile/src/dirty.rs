@@ -46,7 +46,8 @@ impl Dirty {
             | Kind::IngressClass
             | Kind::Ingress
             | Kind::Service
-            | Kind::AuthPlugin => self.everything = true,
+            | Kind::AuthPlugin
+            | Kind::UpstreamPolicy => self.everything = true,
             Kind::EndpointSlice => {
                 let services = both().filter_map(|object| object.meta.labels.get(SERVICE_LABEL));
                 let service =

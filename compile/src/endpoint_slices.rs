@@ -30,6 +30,8 @@ pub(crate) struct SliceEndpoint {
     pub(crate) ready: bool,
     pub(crate) serving: bool,
     pub(crate) zone: String,
+    /// Zones that it is meant for; empty: nobody says.
+    pub(crate) for_zones: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +85,10 @@ impl SliceEndpoint {
         // Absent means unknown, which the API says to take as ready; serving is as ready where it is absent.
         let ready = conditions.ready.unwrap_or(true);
         let serving = conditions.serving.unwrap_or(ready);
+        let hints = endpoint.hints.and_then(|hints| hints.for_zones);
+        let for_zones = hints.into_iter().flatten().map(|zone| zone.name);
         Some(Self {
+            for_zones: for_zones.collect(),
             address,
             ready,
             serving,
@@ -97,28 +102,30 @@ pub(crate) fn endpoints<'a>(
     slices: impl Iterator<Item = &'a Slice>,
     port_name: &str,
 ) -> proto::Endpoints {
-    let mut found: BTreeMap<(IpAddr, u16), (bool, bool, &str)> = BTreeMap::new();
+    let mut found: BTreeMap<(IpAddr, u16), proto::Endpoint> = BTreeMap::new();
     for slice in slices.filter(|slice| slice.addresses) {
         for (_, port) in slice.ports.iter().filter(|(name, _)| name == port_name) {
             for endpoint in &slice.endpoints {
-                let (ready, serving, zone) = found.entry((endpoint.address, *port)).or_default();
+                let one = found.entry((endpoint.address, *port)).or_default();
                 // While a slice is split, an endpoint may stand in two of them for a moment.
-                *ready |= endpoint.ready;
-                *serving |= endpoint.serving || endpoint.ready;
-                *zone = (*zone).max(&endpoint.zone);
+                one.ready |= endpoint.ready;
+                one.serving |= endpoint.serving || endpoint.ready;
+                if one.zone < endpoint.zone {
+                    one.zone.clone_from(&endpoint.zone);
+                }
+                one.for_zones.extend_from_slice(&endpoint.for_zones);
             }
         }
     }
-    let endpoints =
-        found.into_iter().map(
-            |((address, port), (ready, serving, zone))| proto::Endpoint {
-                address: address.to_string(),
-                port: port.into(),
-                ready,
-                serving,
-                zone: zone.to_owned(),
-            },
-        );
+    let endpoints = found.into_iter().map(|((address, port), mut one)| {
+        one.for_zones.sort_unstable();
+        one.for_zones.dedup();
+        proto::Endpoint {
+            address: address.to_string(),
+            port: port.into(),
+            ..one
+        }
+    });
     proto::Endpoints {
         endpoints: endpoints.collect(),
     }
@@ -132,6 +139,7 @@ pub(crate) fn fixed(address: IpAddr, port: u16) -> proto::Endpoints {
         ready: true,
         serving: true,
         zone: String::new(),
+        for_zones: Vec::new(),
     };
     proto::Endpoints {
         endpoints: vec![endpoint],

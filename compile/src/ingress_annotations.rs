@@ -2,7 +2,10 @@
 //! `postern.dev/`.
 
 use ipnet::IpNet;
-use snapshot::proto::{Cors, Filter, PathModifier, Rewrite, Rule, filter, path_modifier::Modifier};
+use snapshot::proto::{
+    Cors, Filter, HashCookie, HashKey, PathModifier, Rewrite, Rule, filter, hash_key::Key,
+    path_modifier::Modifier,
+};
 
 use crate::services::Speech;
 use crate::{Object, hostnames, http_cors, http_matches};
@@ -44,6 +47,12 @@ impl Annotations {
             .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?, value.trim())));
         let mut cors: Option<Cors> = None;
         let mut rewrite = Rewrite::default();
+        let mut sticky = false;
+        let mut cookie = HashCookie {
+            name: "INGRESSCOOKIE".to_owned(),
+            path: "/".to_owned(),
+            max_age: 0,
+        };
         for (name, value) in own {
             let result = match name {
                 "ssl-redirect" => boolean(value).map(|wanted| {
@@ -65,6 +74,10 @@ impl Annotations {
                         cors.get_or_insert_with(usual_cors);
                     }
                 }),
+                "affinity" => affinity(value).map(|()| sticky = true),
+                "session-cookie-name" => cookie_name(value).map(|name| cookie.name = name),
+                "session-cookie-path" => cookie_path(value).map(|path| cookie.path = path),
+                "session-cookie-max-age" => age(value).map(|age| cookie.max_age = age),
                 _ if name.starts_with("cors-") || OTHERS.contains(&name) => Ok(()),
                 _ => Err("Postern knows no such annotation of an Ingress".to_owned()),
             };
@@ -83,6 +96,9 @@ impl Annotations {
                 }
             }
         }
+        read.rule.affinity = sticky.then_some(HashKey {
+            key: Some(Key::Cookie(cookie)),
+        });
         if rewrite != Rewrite::default() {
             read.add(filter::Filter::Rewrite(rewrite));
         }
@@ -93,6 +109,11 @@ impl Annotations {
             read.rule.invalid = format!("annotation {PREFIX}{name}: {message}");
         }
         read
+    }
+
+    /// Whether requests of one client go to one endpoint.
+    pub(crate) const fn is_sticky(&self) -> bool {
+        self.rule.affinity.is_some()
     }
 
     fn add(&mut self, filter: filter::Filter) {
@@ -119,6 +140,37 @@ impl Annotations {
         }
         rule
     }
+}
+
+fn affinity(value: &str) -> Result<(), String> {
+    match value {
+        "cookie" => Ok(()),
+        _ => Err("must be \"cookie\"".to_owned()),
+    }
+}
+
+fn cookie_name(value: &str) -> Result<String, String> {
+    if crds::is_token(value) {
+        Ok(value.to_owned())
+    } else {
+        Err(format!("{value:?} is no name of a cookie"))
+    }
+}
+
+fn cookie_path(value: &str) -> Result<String, String> {
+    if crds::is_cookie_path(value) {
+        Ok(value.to_owned())
+    } else {
+        Err(format!("{value:?} is no path of a cookie"))
+    }
+}
+
+fn age(value: &str) -> Result<u32, String> {
+    value
+        .parse()
+        .ok()
+        .filter(|seconds| (1..=31_536_000).contains(seconds))
+        .ok_or_else(|| "must be a number of seconds between 1 and 31536000".to_owned())
 }
 
 fn boolean(value: &str) -> Result<bool, String> {

@@ -284,11 +284,16 @@ impl Pass<'_> {
         let reference = &scope.object.reference;
         let speech = scope.annotations.speech;
         let read = match self.ingress_backend(&reference.namespace, backend, speech) {
-            Ok(upstream) => Backend {
-                upstream,
-                weight: 1,
-                ..Backend::default()
-            },
+            Ok(upstream) => {
+                if scope.annotations.is_sticky() {
+                    self.sticky.insert(upstream.clone());
+                }
+                Backend {
+                    upstream,
+                    weight: 1,
+                    ..Backend::default()
+                }
+            }
             Err((reason, message)) => {
                 self.findings
                     .error(reference, reason, field, message.clone());

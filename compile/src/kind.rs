@@ -24,6 +24,7 @@ pub enum Kind {
     Consumer,
     Credential,
     AuthPlugin,
+    UpstreamPolicy,
 }
 
 /// API group of the Gateway API.
@@ -35,7 +36,7 @@ pub(crate) const OWN_GROUP: &str = "postern.dev";
 
 impl Kind {
     /// All of them. Secrets come last: by then it is known whose data are needed. The result does not depend on the order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Namespace,
         Self::GatewayClass,
         Self::Gateway,
@@ -53,6 +54,7 @@ impl Kind {
         Self::Consumer,
         Self::Credential,
         Self::AuthPlugin,
+        Self::UpstreamPolicy,
         Self::Secret,
     ];
 
@@ -107,7 +109,9 @@ impl Kind {
             | Self::BackendTlsPolicy => GATEWAY_GROUP,
             Self::IngressClass | Self::Ingress => INGRESS_GROUP,
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Consumer | Self::Credential | Self::AuthPlugin => OWN_GROUP,
+            Self::Consumer | Self::Credential | Self::AuthPlugin | Self::UpstreamPolicy => {
+                OWN_GROUP
+            }
         }
     }
 
@@ -115,7 +119,7 @@ impl Kind {
     #[must_use]
     pub const fn version(self) -> &'static str {
         match self {
-            Self::Consumer | Self::Credential | Self::AuthPlugin => "v1alpha1",
+            _ if self.is_own() => "v1alpha1",
             _ => "v1",
         }
     }
@@ -135,7 +139,9 @@ impl Kind {
             | Self::BackendTlsPolicy => "gateway.networking.k8s.io/v1",
             Self::IngressClass | Self::Ingress => "networking.k8s.io/v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::Consumer | Self::Credential | Self::AuthPlugin => "postern.dev/v1alpha1",
+            Self::Consumer | Self::Credential | Self::AuthPlugin | Self::UpstreamPolicy => {
+                "postern.dev/v1alpha1"
+            }
         }
     }
 
@@ -161,6 +167,7 @@ impl Kind {
             Self::Consumer => "Consumer",
             Self::Credential => "Credential",
             Self::AuthPlugin => "AuthPlugin",
+            Self::UpstreamPolicy => "UpstreamPolicy",
         }
     }
 
@@ -186,6 +193,7 @@ impl Kind {
             Self::Consumer => "consumers",
             Self::Credential => "credentials",
             Self::AuthPlugin => "authplugins",
+            Self::UpstreamPolicy => "upstreampolicies",
         }
     }
 
@@ -201,7 +209,10 @@ impl Kind {
     /// Whether it is one of Postern's own, whose fields are all known.
     #[must_use]
     pub const fn is_own(self) -> bool {
-        matches!(self, Self::Consumer | Self::Credential | Self::AuthPlugin)
+        matches!(
+            self,
+            Self::Consumer | Self::Credential | Self::AuthPlugin | Self::UpstreamPolicy
+        )
     }
 }
 

@@ -47,6 +47,7 @@ mod selectors;
 mod services;
 mod tls_routes;
 mod trust;
+mod upstream_policies;
 mod values;
 mod view;
 

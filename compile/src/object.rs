@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crds::{AuthPluginSpec, ConsumerSpec, CredentialSpec};
+use crds::{AuthPluginSpec, ConsumerSpec, CredentialSpec, UpstreamPolicySpec};
 use gateway_api::apis::experimental::httproutes::HttpRouteSpec;
 use gateway_api::apis::standard::backendtlspolicies::BackendTlsPolicySpec;
 use gateway_api::apis::standard::gatewayclasses::GatewayClassSpec;
@@ -66,6 +66,7 @@ pub(crate) enum Body {
     Consumer(Box<ConsumerSpec>),
     Credential(Box<CredentialSpec>),
     AuthPlugin(Box<AuthPluginSpec>),
+    UpstreamPolicy(Box<UpstreamPolicySpec>),
     Unreadable(Box<Unreadable>),
 }
 
@@ -336,6 +337,7 @@ impl Body {
             Kind::Consumer => Self::of_spec(spec, Self::Consumer),
             Kind::Credential => Self::of_spec(spec, Self::Credential),
             Kind::AuthPlugin => Self::of_spec(spec, Self::AuthPlugin),
+            Kind::UpstreamPolicy => Self::of_spec(spec, Self::UpstreamPolicy),
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) findings: Findings,
     pub(crate) resources: Resources,
     pub(crate) upstreams: Upstreams,
+    /// Keys of upstreams whose endpoints clients keep to, because a route asks for it.
+    pub(crate) sticky: BTreeSet<String>,
     /// Secrets to be generated for plugins.
     pub(crate) wanted: Vec<WantedSecret>,
     /// Where providers send browsers back to.
@@ -99,6 +101,7 @@ pub(crate) fn run(
         findings: Findings::default(),
         resources: Resources::default(),
         upstreams: Upstreams::default(),
+        sticky: BTreeSet::new(),
         wanted: Vec::new(),
         callbacks: Vec::new(),
         parents: Vec::new(),
@@ -111,8 +114,10 @@ pub(crate) fn run(
     pass.ingresses(&classes, &gateways, &attachments);
     pass.finish_callbacks();
     let backend_tls = pass.backend_tls();
-    pass.put_upstreams(&attachments, &backend_tls);
+    let policies = pass.upstream_policies();
+    pass.put_upstreams(&attachments, &backend_tls, &policies);
     pass.finish_backend_tls(backend_tls);
+    pass.finish_upstream_policies(policies);
     let gateway_services = pass.finish_gateways(gateways);
     pass.expressions.forget_unused();
     Outcome {

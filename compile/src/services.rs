@@ -12,6 +12,7 @@ use snapshot::proto::{self};
 use crate::backend_tls::BackendTls;
 use crate::pass::Pass;
 use crate::plugins::Attachments;
+use crate::upstream_policies::{UpstreamPolicies, usual};
 use crate::{Kind, ObjectRef};
 
 /// What is kept of a Service.
@@ -240,7 +241,12 @@ impl Pass<'_> {
     }
 
     /// Writes the upstreams that routes asked for.
-    pub(crate) fn put_upstreams(&mut self, attachments: &Attachments, tls: &BackendTls<'_>) {
+    pub(crate) fn put_upstreams(
+        &mut self,
+        attachments: &Attachments,
+        tls: &BackendTls<'_>,
+        policies: &UpstreamPolicies<'_>,
+    ) {
         for ((namespace, service), ports) in &self.upstreams {
             let reference = ObjectRef::new(Kind::Service, namespace, service);
             let plugins = attachments.keys_of(&reference);
@@ -264,6 +270,14 @@ impl Pass<'_> {
                         ..tls
                     });
                     let scheme = if tls.is_some() { Scheme::Https } else { plain };
+                    let key = format!("Upstream/{name}{suffix}");
+                    let mut policy = policies.of(&reference);
+                    if self.sticky.contains(&key) {
+                        policy
+                            .get_or_insert_with(usual)
+                            .consistent_hash
+                            .get_or_insert_default();
+                    }
                     let upstream = proto::Upstream {
                         scheme: scheme.into(),
                         dns_name: dns_name.clone(),
@@ -276,8 +290,8 @@ impl Pass<'_> {
                             name.clone()
                         },
                         tls,
+                        policy,
                     };
-                    let key = format!("Upstream/{name}{suffix}");
                     self.resources.put(&key, Body::Upstream(upstream));
                 }
             }

@@ -177,6 +177,7 @@ impl Object {
             Body::Consumer(spec) => json(spec),
             Body::Credential(spec) => json(spec),
             Body::AuthPlugin(spec) => json(spec),
+            Body::UpstreamPolicy(spec) => json(spec),
             _ => Value::Null,
         }
     }

@@ -85,7 +85,12 @@ pub const NAMESPACED: &[Rule] = &[
     ),
     rule(
         &["postern.dev"],
-        &["consumers", "credentials", "authplugins"],
+        &[
+            "consumers",
+            "credentials",
+            "authplugins",
+            "upstreampolicies",
+        ],
         READ,
     ),
     rule(
@@ -94,6 +99,7 @@ pub const NAMESPACED: &[Rule] = &[
             "consumers/status",
             "credentials/status",
             "authplugins/status",
+            "upstreampolicies/status",
         ],
         &["patch"],
     ),

@@ -1,20 +1,25 @@
-//! The manifests of the three kinds, as the API server takes them.
+//! The manifests of Postern's kinds, as the API server takes them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
-use crate::{AuthPlugin, Consumer, Credential};
+use crate::{AuthPlugin, Consumer, Credential, UpstreamPolicy};
 
 const HEADER: &str = "# Generated from the types in crds/src; a test keeps it equal to them (POSTERN_BLESS=1 rewrites it).\n";
 
-/// The definitions of the three kinds.
+/// The definitions of Postern's kinds.
 ///
 /// # Errors
 /// A definition cannot be written or read as JSON, which a test of every definition excludes.
 pub fn definitions() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
-    [Consumer::crd(), Credential::crd(), AuthPlugin::crd()]
-        .into_iter()
+    let all = [
+        Consumer::crd(),
+        Credential::crd(),
+        AuthPlugin::crd(),
+        UpstreamPolicy::crd(),
+    ];
+    all.into_iter()
         .map(|definition| {
             let mut json = serde_json::to_value(definition)?;
             tidy(&mut json);

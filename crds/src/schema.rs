@@ -117,9 +117,49 @@ pub(crate) const SELECTOR_VALUES: Rule = Rule {
     message: "values goes with operator In and NotIn, and only with these: give it there, remove it elsewhere",
 };
 
+pub(crate) const POLICY_TARGET: Rule = Rule {
+    cel: "self.group == '' && self.kind == 'Service'",
+    message: "an UpstreamPolicy is for Services: group must be \"\" and kind Service",
+};
+
+pub(crate) const ONE_PROBE: Rule = Rule {
+    cel: "[has(self.http), has(self.tcp), has(self.grpc)].exists_one(given, given)",
+    message: "activeHealth needs exactly one of http (http: {} asks for /), tcp (tcp: {}) and grpc (grpc: {})",
+};
+
+pub(crate) const PROBE_PATH: Rule = Rule {
+    cel: "self.matches('^/[A-Za-z0-9/?=&%._~:@!$\\'()*+,;-]*$')",
+    message: "must begin with a slash and hold only characters of paths and queries",
+};
+
+pub(crate) const PROBE_HOST: Rule = Rule {
+    cel: "self.matches('^[A-Za-z0-9.:\\\\[\\\\]-]+$')",
+    message: "must be a host name or an address, with or without a port",
+};
+
+pub(crate) const ONE_HASH_KEY: Rule = Rule {
+    cel: "[has(self.header), has(self.cookie), has(self.clientAddress)].exists_one(given, given)",
+    message: "consistentHash needs exactly one of header, cookie (cookie: {} takes the usual one) and clientAddress (clientAddress: {})",
+};
+
+pub(crate) const HASH_NAME: Rule = Rule {
+    cel: "self.matches(\"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$\")",
+    message: "may hold only characters of header names: letters, digits and !#$%&'*+-.^_`|~ (no blanks)",
+};
+
+pub(crate) const COOKIE_PATH: Rule = Rule {
+    cel: "self.matches('^/[!-:<-~]*$')",
+    message: "must begin with a slash and hold only printable ASCII characters, no blanks and no semicolon",
+};
+
 /// An instant as the Kubernetes API writes it.
 pub(crate) fn instant(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time"})
+}
+
+/// An object without fields.
+pub(crate) fn empty(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object"})
 }
 
 /// Labels: names and values.

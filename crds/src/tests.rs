@@ -75,6 +75,7 @@ fn findings(object: &serde_json::Value) -> Result<Vec<String>, String> {
         "Consumer" => read::<ConsumerSpec>(object)?.check(),
         "Credential" => read::<CredentialSpec>(object)?.check(),
         "AuthPlugin" => read::<AuthPluginSpec>(object)?.check(),
+        "UpstreamPolicy" => read::<UpstreamPolicySpec>(object)?.check(),
         kind => panic!("{kind}"),
     };
     Ok(problems

@@ -150,11 +150,16 @@ fn help_tells_no_values_of_variables() {
 fn the_definitions_are_what_kubectl_takes() {
     let (code, out, err) = output(&["crds"]);
     assert_eq!((code, err.as_str()), (0, ""));
-    for name in ["consumers", "credentials", "authplugins"] {
+    for name in [
+        "consumers",
+        "credentials",
+        "authplugins",
+        "upstreampolicies",
+    ] {
         assert!(out.contains(&format!("name: {name}.postern.dev")), "{name}");
     }
-    assert_eq!(out.matches("kind: CustomResourceDefinition").count(), 3);
-    assert_eq!(out.matches("\n---\n").count(), 2);
+    assert_eq!(out.matches("kind: CustomResourceDefinition").count(), 4);
+    assert_eq!(out.matches("\n---\n").count(), 3);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The time as a worker last looked: good enough for timeouts in seconds, and free to ask.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often workers look.
@@ -42,6 +43,14 @@ pub(crate) fn tick() {
 /// Milliseconds since some moment of this thread's life, never 0.
 pub(crate) fn millis() -> u64 {
     NOW.get().millis
+}
+
+/// Milliseconds since some moment of the process's life, never 0: the same for all threads, and looked up each time.
+pub(crate) fn shared_millis() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_millis())
+        .unwrap_or(u64::MAX)
+        .saturating_add(1)
 }
 
 /// Seconds since 1970.

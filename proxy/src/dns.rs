@@ -1,20 +1,32 @@
 //! Names of upstreams, resolved in the background.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use crate::state::{DnsUpstream, set_endpoints};
+use crate::runtime::Upstream;
 
 /// Answers are believed for as long as they say, but not for less or more than this.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// An upstream whose addresses are to be asked of the DNS.
+#[derive(Debug, Clone)]
+pub(crate) struct DnsUpstream {
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) name: Box<str>,
+    pub(crate) port: u16,
+}
+
+impl DnsUpstream {
+    /// Whether the same name and port are asked for.
+    pub(crate) fn asks_for_what(&self, other: &Self) -> bool {
+        self.name == other.name && self.port == other.port
+    }
+}
 
 /// The resolver of `/etc/resolv.conf` and `/etc/hosts`.
 fn resolver() -> io::Result<&'static TokioResolver> {
@@ -48,43 +60,8 @@ pub(crate) async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     }
 }
 
-/// Keeps the addresses of upstreams up to date, whichever there are.
-pub(crate) async fn follow(
-    mut wanted: watch::Receiver<Vec<DnsUpstream>>,
-    shutdown: CancellationToken,
-) {
-    let mut running: HashMap<usize, (DnsUpstream, CancellationToken)> = HashMap::new();
-    loop {
-        let now = wanted.borrow_and_update().clone();
-        running.retain(|_, (upstream, stop)| {
-            let keep = now.iter().any(|one| one.is(upstream));
-            if !keep {
-                stop.cancel();
-            }
-            keep
-        });
-        for upstream in now {
-            let stop = shutdown.child_token();
-            let key = upstream.identity();
-            if let std::collections::hash_map::Entry::Vacant(place) = running.entry(key) {
-                place.insert((upstream.clone(), stop.clone()));
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = refresh(upstream) => {}
-                    }
-                });
-            }
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = wanted.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
 /// Asks again whenever an answer has run out. What was known last stays while there is no answer.
-async fn refresh(upstream: DnsUpstream) {
+pub(crate) async fn refresh(upstream: DnsUpstream) {
     let mut failures: u32 = 0;
     loop {
         let wait = match look_up(&upstream.name).await {
@@ -94,7 +71,7 @@ async fn refresh(upstream: DnsUpstream) {
                     .map(|address| SocketAddr::new(address, upstream.port))
                     .collect();
                 if !addresses.is_empty() {
-                    set_endpoints(&upstream.upstream, &addresses);
+                    upstream.upstream.set_addresses(&addresses);
                 }
                 failures = 0;
                 valid_until.saturating_duration_since(Instant::now())
@@ -113,12 +90,13 @@ async fn refresh(upstream: DnsUpstream) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arc_swap::ArcSwap;
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::runtime::{EndpointSet, Upstream};
+    use crate::attend::{Attended, follow};
+    use crate::runtime::EndpointSet;
 
     fn upstream(name: &str, port: u16) -> DnsUpstream {
         let upstream = Upstream {
@@ -126,6 +104,7 @@ mod tests {
             scheme: snapshot::proto::upstream::Scheme::Http1,
             endpoints: ArcSwap::from_pointee(EndpointSet::default()),
             missing: false,
+            policy: None,
         };
         DnsUpstream {
             upstream: Arc::new(upstream),
@@ -141,7 +120,13 @@ mod tests {
         let following = tokio::spawn(follow(wanted, shutdown.clone()));
         // From /etc/hosts; the other one cannot be resolved and must not disturb.
         let (local, unknown) = (upstream("localhost", 81), upstream("unknown.invalid", 82));
-        sender.send(vec![unknown.clone(), local.clone()]).unwrap();
+        sender
+            .send(
+                [&unknown, &local]
+                    .map(|one| Attended::Resolve(one.clone()))
+                    .to_vec(),
+            )
+            .unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while local.upstream.endpoints.load().usable.is_empty() {
             assert!(Instant::now() < deadline, "localhost was not resolved");
@@ -155,7 +140,10 @@ mod tests {
                 .all(|one| one.address.ip().is_loopback() && one.address.port() == 81)
         );
         // What is no longer wanted is let go.
-        let (weak, last) = (Arc::downgrade(&local.upstream), vec![unknown]);
+        let (weak, last) = (
+            Arc::downgrade(&local.upstream),
+            vec![Attended::Resolve(unknown)],
+        );
         drop((local, endpoints));
         sender.send(last).unwrap();
         while weak.strong_count() > 0 {

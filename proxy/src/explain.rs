@@ -84,6 +84,7 @@ pub fn offline(
         limits: Limits::default(),
         timeouts: Timeouts::default(),
         trusted_proxies: trusted_proxies.0,
+        proxy_protocol: Vec::new(),
     });
     explain(&runtime, &settings, question)
 }

@@ -3,6 +3,7 @@
 mod cors;
 mod mirror;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, request};
@@ -13,7 +14,8 @@ use crate::body::{Body, RequestBody};
 use crate::listen::Conn;
 use crate::record::Record;
 use crate::respond::{self, Failure};
-use crate::runtime::{Backend, Redirect, Rule};
+use crate::runtime::{Backend, Redirect, Rule, Upstream};
+use crate::upstream::HashOn;
 pub(crate) use cors::{Cors, Shown};
 pub(crate) use mirror::{Mirror, copy};
 
@@ -29,6 +31,8 @@ pub struct Extras {
     pub(crate) sources: Box<[IpNet]>,
     /// Longer bodies are not taken.
     pub(crate) max_body: Option<u64>,
+    /// What tells clients apart that keep to one endpoint.
+    pub(crate) affinity: Option<HashOn>,
 }
 
 /// Of a backend.
@@ -56,7 +60,8 @@ impl Extras {
             && self.mirrors.is_empty()
             && self.https_port.is_none()
             && self.sources.is_empty()
-            && self.max_body.is_none();
+            && self.max_body.is_none()
+            && self.affinity.is_none();
         (!none).then(|| Box::new(self))
     }
 
@@ -138,11 +143,28 @@ impl Rule {
     pub(crate) fn retry(&self) -> Option<&Retry> {
         self.extras.as_ref()?.retry.as_ref()
     }
+
+    pub(crate) fn affinity(&self) -> Option<&HashOn> {
+        self.extras.as_ref()?.affinity.as_ref()
+    }
 }
 
 impl Backend {
     pub(crate) fn redirect(&self) -> Option<&Redirect> {
         self.extras.as_ref()?.redirect.as_ref()
+    }
+}
+
+impl Backend {
+    /// Where its requests go.
+    pub(crate) fn upstream(&self) -> Result<&Arc<Upstream>, Failure> {
+        match &self.upstream {
+            Some(upstream) if upstream.missing => {
+                Err(Failure::NoBackend("the route's Service does not exist"))
+            }
+            Some(upstream) => Ok(upstream),
+            None => Err(Failure::NoBackend("the route's backend is not valid")),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ impl Settings {
             limits: options.limits.clone(),
             timeouts: options.timeouts.clone(),
             trusted_proxies: options.trusted_proxies.clone().unwrap_or_default().0,
+            proxy_protocol: options.proxy_protocol_from.0.clone(),
         }
     }
 }

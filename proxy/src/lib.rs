@@ -5,6 +5,7 @@
 //! -> last-good file -> acknowledge.
 
 mod admin;
+mod attend;
 mod background;
 mod body;
 mod clock;

@@ -4,8 +4,10 @@
 //! store, and labels are formatted only when somebody asks.
 
 mod expose;
+mod upstreams;
 
 pub use expose::CONTENT_TYPE;
+pub use upstreams::{Overflow, UpstreamSeries};
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -96,6 +98,8 @@ pub enum Event {
     TlsClosed,
     /// A TLS handshake failed.
     HandshakeFailed,
+    /// A connection that should have begun with a header of the PROXY protocol did not.
+    ProxyHeaderFailed,
     /// A connection was refused, because the worker has as many as it may.
     ConnectionRefused,
     /// A connection to an endpoint was opened.
@@ -130,6 +134,8 @@ pub struct Metrics {
     unrouted: RuleId,
     routes: Mutex<HashMap<Arc<str>, RuleId>>,
     plugins: Mutex<HashMap<Arc<str>, PluginId>>,
+    /// Of those with a policy.
+    upstreams: Mutex<HashMap<Arc<str>, Arc<UpstreamSeries>>>,
     process: Process,
 }
 
@@ -158,6 +164,7 @@ impl Metrics {
             unrouted: RuleId::new(Arc::from(""), workers),
             routes: Mutex::default(),
             plugins: Mutex::default(),
+            upstreams: Mutex::default(),
             process: Process::default(),
         })
     }
@@ -198,7 +205,7 @@ impl Metrics {
         id.clone()
     }
 
-    /// Forgets routes and plugins that nobody holds any more.
+    /// Forgets routes, plugins and upstreams that nobody holds any more.
     pub fn forget_unused(&self) {
         self.routes
             .lock()
@@ -206,6 +213,9 @@ impl Metrics {
         self.plugins
             .lock()
             .retain(|_, id| Arc::strong_count(&id.0) > 1);
+        self.upstreams
+            .lock()
+            .retain(|_, series| Arc::strong_count(series) > 1);
     }
 
     /// What there is once.

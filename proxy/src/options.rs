@@ -22,6 +22,25 @@ pub struct Options {
     #[arg(long, env = "POSTERN_TRUSTED_PROXIES", value_name = "CIDR,…")]
     pub trusted_proxies: Option<Networks>,
 
+    /// Networks whose connections begin with a header of the PROXY protocol, version 1 or 2; `none` for nobody
+    ///
+    /// The client that it names counts as the peer. Connections of these networks without such a header are closed;
+    /// nobody else's is looked for one. On all ports of listeners. Comma-separated networks or addresses.
+    #[arg(
+        long,
+        env = "POSTERN_PROXY_PROTOCOL_FROM",
+        value_name = "CIDR,…",
+        default_value = "none"
+    )]
+    pub proxy_protocol_from: Networks,
+
+    /// Zone that this proxy is in, as EndpointSlices name it [default: none]
+    ///
+    /// Where all ready endpoints of a Service have hints (trafficDistribution, topology-mode), requests go to those that are
+    /// meant for this zone, if there are any.
+    #[arg(long, env = "POSTERN_ZONE", value_name = "ZONE")]
+    pub zone: Option<String>,
+
     /// Networks that are never called for discovery, key sets and tokens; `none` for no limit
     ///
     /// The default keeps the metadata services of clouds out of reach. Upstreams of routes are not affected.

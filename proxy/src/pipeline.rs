@@ -128,6 +128,8 @@ pub(crate) struct Ready {
     upgrade: Option<HeaderValue>,
     trailers: bool,
     deadline: Option<Instant>,
+    /// Requests with the same one go to the same endpoint.
+    pub(crate) key: Option<u64>,
 }
 
 impl Ready {
@@ -219,7 +221,7 @@ impl Passage<'_> {
                 .redirect(redirect, &route, head, &admitted)
                 .map(Prepared::Respond);
         }
-        let upstream = Arc::clone(upstream_of(backend)?);
+        let upstream = Arc::clone(backend.upstream()?);
         // The table grows once for all that is told, not with every few headers.
         let _ = head.headers.try_reserve(match self.caller.consumer {
             Some(_) => 12,
@@ -230,6 +232,10 @@ impl Passage<'_> {
             .tell(&mut head.headers, &worker.settings.trusted_proxies);
         head.headers.insert(X_REQUEST_ID, self.id.header());
         identity::tell(&self.caller, &mut head.headers);
+        let key = match rule.affinity().or_else(|| upstream.hash()) {
+            None => None,
+            Some(hash) => hash.key(self.conn, &head.headers, self.edits),
+        };
         filters::apply(&rule.request_filters, head, route.prefix_len)?;
         filters::apply(&backend.request_filters, head, route.prefix_len)?;
         Ok(Prepared::Forward(Ready {
@@ -239,6 +245,7 @@ impl Passage<'_> {
             upgrade: admitted.upgrade,
             trailers: admitted.trailers,
             deadline,
+            key,
         }))
     }
 
@@ -282,6 +289,7 @@ impl Passage<'_> {
             trailers: ready.trailers,
             deadline: times.due(),
             connector: backend.connector.clone(),
+            key: ready.key,
         };
         Ok((forward, times, client))
     }
@@ -579,16 +587,6 @@ fn different_consumers() -> Refusal {
         members: Vec::new(),
         challenges: Vec::new(),
         reason: "different_consumer",
-    }
-}
-
-fn upstream_of(backend: &Backend) -> Result<&Arc<Upstream>, Failure> {
-    match &backend.upstream {
-        Some(upstream) if upstream.missing => {
-            Err(Failure::NoBackend("the route's Service does not exist"))
-        }
-        Some(upstream) => Ok(upstream),
-        None => Err(Failure::NoBackend("the route's backend is not valid")),
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) enum Failure {
     Connect,
     /// No endpoint takes the connection in time.
     ConnectTimeout,
+    /// The upstream has as much as its policy allows.
+    Overloaded(crate::metrics::Overflow),
     /// The upstream closed the connection before it answered.
     Closed,
     /// The upstream's answer breaks a rule of HTTP.
@@ -75,7 +77,7 @@ impl Failure {
             Self::Refused(refusal) => refusal.status,
             Self::Answered(answer) => answer.status,
             Self::Undecided => StatusCode::NOT_IMPLEMENTED,
-            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect | Self::Closed | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::ResponseTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -99,6 +101,7 @@ impl Failure {
             Self::Answered(answer) => answer.reason,
             Self::Undecided => "undecided",
             Self::NoEndpoint => "no_endpoint",
+            Self::Overloaded(what) => what.label(),
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
             Self::Closed => "upstream_closed",
@@ -110,6 +113,18 @@ impl Failure {
     /// Whether another endpoint may be tried: only where nothing of the request can have reached an upstream.
     pub(crate) const fn may_retry(&self) -> bool {
         matches!(self, Self::Connect | Self::ConnectTimeout)
+    }
+
+    /// Whether an endpoint has failed, so that another try may end better.
+    pub(crate) const fn is_upstreams(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect
+                | Self::ConnectTimeout
+                | Self::Closed
+                | Self::BadResponse
+                | Self::ResponseTimeout
+        )
     }
 
     /// What a client is told.
@@ -129,6 +144,7 @@ impl Failure {
             Self::Undecided => "an explanation goes no further than this",
             Self::Answered(_) => "the gateway asks for something that gRPC cannot give",
             Self::NoEndpoint => "the upstream has no endpoint that is ready",
+            Self::Overloaded(_) => "the upstream has as many requests as it may have",
             Self::Connect => "the upstream cannot be reached",
             Self::ConnectTimeout => "the upstream cannot be reached in time",
             Self::Closed => "the upstream closed the connection without an answer",

@@ -208,6 +208,8 @@ pub struct Upstream {
     pub endpoints: ArcSwap<EndpointSet>,
     /// The Service does not exist: 500. (Exists without a ready endpoint: 503.)
     pub missing: bool,
+    /// What only some upstreams ask for.
+    pub(crate) policy: Option<Box<crate::upstream::Policy>>,
 }
 
 #[derive(Debug, Default)]
@@ -215,6 +217,8 @@ pub struct EndpointSet {
     pub usable: Vec<Arc<Endpoint>>,
     /// Whose turn it is, counted over all workers.
     pub turn: std::sync::atomic::AtomicUsize,
+    /// How one is picked, where that is not as usual.
+    pub(crate) manner: Option<Box<crate::upstream::Manner>>,
 }
 
 impl EndpointSet {
@@ -225,7 +229,12 @@ impl EndpointSet {
         Self {
             usable,
             turn: usize::try_from(first).unwrap_or(0).into(),
+            manner: None,
         }
+    }
+
+    pub(crate) fn with(self, manner: Option<Box<crate::upstream::Manner>>) -> Self {
+        Self { manner, ..self }
     }
 }
 
@@ -235,6 +244,20 @@ pub struct Endpoint {
     pub address: std::net::SocketAddr,
     /// Requests under way over all workers, for least-request.
     pub active: std::sync::atomic::AtomicU32,
+    /// Looked at only where a policy asks for it.
+    pub(crate) health: crate::upstream::Health,
+}
+
+impl Endpoint {
+    /// One that nothing is known of yet.
+    #[must_use]
+    pub fn new(address: std::net::SocketAddr) -> Self {
+        Self {
+            address,
+            active: 0.into(),
+            health: crate::upstream::Health::default(),
+        }
+    }
 }
 
 /// What the router looks at. All of it canonical already (see `http`).

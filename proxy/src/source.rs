@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::options::{Options, Source};
 use crate::runtime::Runtime;
 use crate::state::State;
-use crate::{Error, dns};
+use crate::{Error, attend};
 use keeper::{Keeper, KeeperHandle};
 
 /// A new runtime, of which listeners are to be opened and closed.
@@ -78,10 +78,10 @@ pub(crate) fn start(
     let last_good = options.state_dir.as_ref().map(open).transpose()?;
     // A local control plane is as near as the file, and has newer news.
     let restores = matches!(source, Source::Controller(_));
-    let state = State::new(Arc::clone(metrics), services);
+    let state = State::new(Arc::clone(metrics), services).in_zone(options.zone.as_deref());
     let runtime = Arc::clone(state.runtime());
     let (reconciles, reconcile) = mpsc::channel(1);
-    let (dns_upstreams, dns_watch) = watch::channel(Vec::new());
+    let (attended, attended_watch) = watch::channel(Vec::new());
     let (later_sender, later) = mpsc::unbounded_channel();
     let keeper = Keeper {
         state,
@@ -90,13 +90,13 @@ pub(crate) fn start(
         metrics: Arc::clone(metrics),
         status: Arc::clone(status),
         reconciles,
-        dns_upstreams,
+        attended,
         later: later_sender,
         failed_ports: BTreeMap::new(),
         unsettled: 0,
     };
     let (handle, keeper) = keeper.start()?;
-    tokio::spawn(dns::follow(dns_watch, shutdown.clone()));
+    tokio::spawn(attend::follow(attended_watch, shutdown.clone()));
     match source {
         Source::Controller(controller) => {
             let store = options.store.url.as_ref().and_then(Url::shared_name);

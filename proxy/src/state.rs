@@ -25,6 +25,7 @@ use snapshot::proto::jwt::Verification;
 use snapshot::proto::resource::Body;
 use snapshot::proto::{self, Bucket, Refusal, Resource};
 
+use crate::attend::Attended;
 use crate::metrics::Metrics;
 use crate::router::Regexes;
 use crate::runtime::{ChainPlugin, Runtime};
@@ -35,7 +36,6 @@ use build::{Conflicts, Context, Tables, TlsPorts};
 use held::{Inventory, Place};
 use parts::{ListenerParts, RouteParts};
 use referring::Referring;
-pub(crate) use upstreams::{DnsUpstream, set_endpoints};
 
 /// A whole change: what the control plane sends until `more` is false.
 #[derive(Debug, Default)]
@@ -132,6 +132,12 @@ impl State {
         }
     }
 
+    /// The zone of this proxy, said before anything is applied.
+    pub(crate) fn in_zone(mut self, zone: Option<&str>) -> Self {
+        self.tables.upstreams.stand_in(zone.unwrap_or_default());
+        self
+    }
+
     /// What workers load.
     pub(crate) fn runtime(&self) -> &Arc<ArcSwap<Runtime>> {
         &self.runtime
@@ -152,9 +158,9 @@ impl State {
         self.inventory.len()
     }
 
-    /// Upstreams whose addresses are to be asked of the DNS.
-    pub(crate) fn by_dns(&self) -> Vec<DnsUpstream> {
-        self.tables.upstreams.by_dns()
+    /// What is to be done about upstreams beside their requests.
+    pub(crate) fn attended(&self) -> Vec<Attended> {
+        self.tables.upstreams.attended(self.tls.tls.provider())
     }
 
     /// Keys of the listeners on a port.
@@ -395,7 +401,7 @@ impl State {
                 if let Some(tls) = &upstream.tls {
                     upstream::check_tls(tls, self.tls.tls.provider())?;
                 }
-                self.tables.upstreams.put(name, upstream)?;
+                self.tables.upstreams.put(name, upstream, &self.metrics)?;
             }
             Body::Certificate(certificate) => {
                 let provider = self.tls.tls.provider();

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Whose connections begin with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: Vec<IpNet>,
 }
 
 /// What a worker is made of.

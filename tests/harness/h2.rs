@@ -172,7 +172,7 @@ pub struct Seen {
     pub trailers: HeaderMap,
 }
 
-/// An HTTP/2 upstream in clear text that answers in gRPC's form: the body back, then `grpc-status: 0` as a trailer.
+/// An HTTP/2 upstream in clear text that answers in gRPC's form: a body, then `grpc-status: 0` as a trailer.
 #[derive(Debug)]
 pub struct GrpcUpstream {
     port: u16,
@@ -181,8 +181,13 @@ pub struct GrpcUpstream {
 }
 
 impl GrpcUpstream {
-    /// Starts one.
+    /// Sends every body back.
     pub async fn start() -> Self {
+        Self::answering(|seen| seen.body.clone()).await
+    }
+
+    /// Answers with the bodies of this function.
+    pub async fn answering(answer: fn(&Seen) -> Vec<u8>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -192,8 +197,9 @@ impl GrpcUpstream {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let log = Arc::clone(&log);
-                let service =
-                    hyper::service::service_fn(move |request| echo(request, Arc::clone(&log)));
+                let service = hyper::service::service_fn(move |request| {
+                    serve(request, Arc::clone(&log), answer)
+                });
                 connections.spawn(async move {
                     let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                     let _ended = server.serve_connection(TokioIo::new(stream), service).await;
@@ -220,21 +226,24 @@ impl GrpcUpstream {
     }
 }
 
-async fn echo(
+async fn serve(
     request: Request<Incoming>,
     log: Arc<Mutex<Vec<Seen>>>,
+    answer: fn(&Seen) -> Vec<u8>,
 ) -> Result<Response<Body>, hyper::Error> {
     let (head, body) = request.into_parts();
     #[expect(clippy::disallowed_methods, reason = "it is limited")]
     let whole = Limited::new(body, 1 << 20).collect().await.expect("a body");
     let trailers = whole.trailers().cloned().unwrap_or_default();
     let body = whole.to_bytes();
-    log.lock().push(Seen {
+    let seen = Seen {
         uri: head.uri.to_string(),
         headers: head.headers,
         body: body.to_vec(),
         trailers,
-    });
+    };
+    let body = Bytes::from(answer(&seen));
+    log.lock().push(seen);
     let mut end = HeaderMap::new();
     end.insert("grpc-status", "0".parse().expect("a value"));
     let body = frames(vec![Frame::data(body), Frame::trailers(end)]);

@@ -16,6 +16,7 @@ mod routes;
 mod services;
 mod several;
 mod trust;
+mod upstream_policies;
 
 use prost::Message;
 use serde_json::{Value, json};

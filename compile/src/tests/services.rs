@@ -1,6 +1,34 @@
 //! Services and EndpointSlices.
 
 use super::*;
+
+#[test]
+fn hints_of_slices_are_told() {
+    let slice = |hints: &str| {
+        format!(
+            "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: orders-1, namespace: shop, labels: {{kubernetes.io/service-name: orders}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080}}]
+endpoints:
+- {{addresses: [10.0.0.2], zone: a{hints}}}
+"
+        )
+    };
+    let mut world = World::of(SHOP);
+    world.apply(&slice(", hints: {forZones: [{name: b}, {name: a}]}"));
+    let told = |world: &World| {
+        let Some(Body::Endpoints(all)) = world.body("Endpoints/shop/orders/80") else {
+            panic!()
+        };
+        all.endpoints[0].for_zones.clone()
+    };
+    assert_eq!(told(&world), ["a", "b"]);
+    world.apply(&slice(""));
+    assert!(told(&world).is_empty());
+}
 use proto::upstream::Scheme;
 
 const ENDPOINTS: &str = "Endpoints/shop/orders/80";

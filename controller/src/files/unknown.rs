@@ -35,7 +35,7 @@ pub(super) fn fields(kind: Kind, value: &Value) -> Vec<String> {
         Kind::EndpointSlice => ignored_by::<EndpointSlice>(value),
         Kind::Secret => ignored_by::<Secret>(value),
         Kind::ConfigMap => ignored_by::<ConfigMap>(value),
-        Kind::Consumer | Kind::Credential | Kind::AuthPlugin => Vec::new(),
+        Kind::Consumer | Kind::Credential | Kind::AuthPlugin | Kind::UpstreamPolicy => Vec::new(),
     }
 }
 

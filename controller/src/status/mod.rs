@@ -145,5 +145,6 @@ const fn has_status(kind: Kind) -> bool {
             | Kind::Consumer
             | Kind::Credential
             | Kind::AuthPlugin
+            | Kind::UpstreamPolicy
     )
 }

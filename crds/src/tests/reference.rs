@@ -108,6 +108,7 @@ fn tables_in_the_docs_are_those_of_the_types() {
         ("oauth2.md", 2),
         ("openid-connect.md", 1),
         ("upstream-oauth.md", 1),
+        ("upstreams.md", 2),
     ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../docs")
@@ -142,7 +143,7 @@ fn descriptions_say_defaults() {
             walk(&format!("{path}.{field}[]"), &inner["items"]);
         }
     }
-    for kind in ["Consumer", "Credential", "AuthPlugin"] {
+    for kind in ["Consumer", "Credential", "AuthPlugin", "UpstreamPolicy"] {
         walk(kind, &schema(&format!("{kind}.spec")));
     }
 }

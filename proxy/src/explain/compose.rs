@@ -250,7 +250,7 @@ impl Scene<'_> {
         let body_bytes = body.held_bytes();
         let upstream = &ready.upstream;
         let set = upstream.endpoints.load();
-        let first = pick(&set, &[], self.dice).map(|endpoint| endpoint.address);
+        let first = pick(&set, &[], ready.key, self.dice).map(|endpoint| endpoint.address);
         let rest = set.usable.iter().map(|endpoint| endpoint.address);
         let rest = rest.filter(|address| Some(*address) != first);
         let all: Vec<String> = first

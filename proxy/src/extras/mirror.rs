@@ -63,6 +63,7 @@ pub(crate) fn copy(
             trailers,
             deadline: Some(deadline),
             connector: mirror.connector.clone(),
+            key: None,
         };
         let (worker, upstream) = (Rc::clone(worker), Arc::clone(&mirror.upstream));
         tokio::task::spawn_local(async move {

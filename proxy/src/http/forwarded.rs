@@ -166,7 +166,8 @@ fn keep_or(
     }
 }
 
-fn is_trusted(networks: &[IpNet], ip: IpAddr) -> bool {
+/// Whether an address belongs to one of these networks.
+pub(crate) fn is_trusted(networks: &[IpNet], ip: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&ip))
 }
 

@@ -6,6 +6,7 @@ mod frames;
 mod framing;
 mod passage;
 mod ports;
+mod proxied;
 mod serve;
 mod stream;
 

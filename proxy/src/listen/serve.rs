@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ use super::connections::{Stalls, State};
 use super::frames::Frames;
 use super::framing::Framing;
 use super::passage::{self, Greeted};
+use super::proxied;
 use super::stream::{ClientStream, Scanner, Transport};
-use crate::http::forwarded::Peer;
+use crate::http::forwarded::{Peer, is_trusted};
 use crate::metrics::Event;
 use crate::pipeline;
 use crate::sorting::Sorting;
@@ -87,8 +88,12 @@ pub(super) async fn serve(
     let id = worker.connections.enter(&state, &stalls, port);
     let opened = tokio::select! {
         biased;
-        opened = open(&worker, stream, tls, sorting) => opened,
+        opened = begin(&worker, (stream, from.ip()), tls, sorting) => opened,
         () = dismissed(&worker, id, &state) => None,
+    };
+    let (opened, client) = match opened {
+        Some((first, client)) => (Some(first), client),
+        None => (None, from.ip()),
     };
     if let Some(First::PassOn(client)) = opened {
         // What is not HTTP is no connection of ours to time or to end.
@@ -99,7 +104,7 @@ pub(super) async fn serve(
     }
     if let Some(First::Http(opened)) = opened {
         let peer = Peer::new(
-            from.ip(),
+            client,
             &worker.settings.trusted_proxies,
             secure,
             port,
@@ -147,6 +152,28 @@ struct Opened {
     early: Bytes,
     http2: bool,
     sni: Option<Box<str>>,
+}
+
+/// Finds out who the client is, where a balancer says so, and what it begins with.
+async fn begin(
+    worker: &Worker,
+    (mut stream, from): (TcpStream, IpAddr),
+    tls: Option<Arc<rustls::ServerConfig>>,
+    sorting: Option<Arc<Sorting>>,
+) -> Option<(First, IpAddr)> {
+    let mut client = from;
+    if is_trusted(&worker.settings.proxy_protocol, from.to_canonical()) {
+        match proxied::read(&mut stream).await {
+            Ok(said) => client = said.unwrap_or(from),
+            Err(error) => {
+                tracing::debug!(%from, %error, "no header of the PROXY protocol");
+                worker.metrics.event(Event::ProxyHeaderFailed);
+                return None;
+            }
+        }
+    }
+    let first = open(worker, stream, tls, sorting).await?;
+    Some((first, client))
 }
 
 async fn open(

@@ -48,6 +48,7 @@ impl Collector for Scrape {
         verdicts(&mut encoder, &plugins)?;
         failures(&mut encoder, metrics)?;
         connections(&mut encoder, metrics)?;
+        super::upstreams::encode(&mut encoder, metrics)?;
         process(&mut encoder, metrics)?;
         metrics
             .process
@@ -229,6 +230,11 @@ fn upstreams(encoder: &mut DescriptorEncoder<'_>, total: impl Fn(Event) -> u64) 
             Event::HandshakeFailed,
         ),
         (
+            "proxy_header_failures",
+            "Connections closed, for they did not begin with a valid header of the PROXY protocol",
+            Event::ProxyHeaderFailed,
+        ),
+        (
             "connections_refused",
             "Connections closed at once, for there were too many",
             Event::ConnectionRefused,
@@ -375,7 +381,7 @@ fn store(encoder: &mut DescriptorEncoder<'_>, stats: Stats) -> fmt::Result {
     Ok(())
 }
 
-fn gauge(value: u64) -> i64 {
+pub(super) fn gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

@@ -12,9 +12,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Reconcile;
 use crate::Error;
 use crate::admin::Status;
+use crate::attend::Attended;
 use crate::last_good::LastGood;
 use crate::metrics::Metrics;
-use crate::state::{Applied, Delta, DnsUpstream, State};
+use crate::state::{Applied, Delta, State};
 
 /// After this, ports that could not be opened are tried again.
 const RETRY_PORTS: Duration = Duration::from_secs(2);
@@ -52,7 +53,7 @@ pub(super) struct Keeper {
     pub(super) metrics: Arc<Metrics>,
     pub(super) status: Arc<Status>,
     pub(super) reconciles: mpsc::Sender<Reconcile>,
-    pub(super) dns_upstreams: watch::Sender<Vec<DnsUpstream>>,
+    pub(super) attended: watch::Sender<Vec<Attended>>,
     /// Acknowledgements that nobody waits for: what was refused has changed.
     pub(super) later: mpsc::UnboundedSender<Ack>,
     pub(super) failed_ports: BTreeMap<u16, String>,
@@ -192,14 +193,16 @@ impl Keeper {
         self.ack()
     }
 
-    /// Has listeners opened and names resolved, and says that the snapshot is in force.
+    /// Has listeners opened and upstreams attended to, and says that the snapshot is in force.
     fn settle(&mut self, applied: &Applied, manifests: Option<Arc<str>>) {
         if applied.rebuilt {
-            let dns = self.state.by_dns();
-            self.dns_upstreams.send_if_modified(|now| {
-                let same = now.len() == dns.len()
-                    && now.iter().all(|one| dns.iter().any(|other| one.is(other)));
-                *now = dns;
+            let attended = self.state.attended();
+            self.attended.send_if_modified(|now| {
+                let same = now.len() == attended.len()
+                    && now
+                        .iter()
+                        .all(|one| attended.iter().any(|other| one.is(other)));
+                *now = attended;
                 !same
             });
             self.reconcile();

@@ -267,6 +267,7 @@ impl<'a> Chains<'a> {
             https_port: parts.https_port,
             sources: parts.sources.clone(),
             max_body: parts.max_body,
+            affinity: parts.affinity.clone(),
             mirrors: self.mirrors(mirrors, listener),
         };
         Rule {

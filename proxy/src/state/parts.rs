@@ -11,6 +11,7 @@ use snapshot::proto::{self, filter::Filter, path_modifier::Modifier};
 use crate::extras::{Cors, Retry};
 use crate::router::{Match, Regexes};
 use crate::runtime::{Attached, HeaderEdit, Listener, PathEdit, Redirect, RequestFilter, Rewrite};
+use crate::upstream::HashOn;
 
 /// A listener.
 #[derive(Debug, Clone)]
@@ -59,6 +60,7 @@ pub(super) struct RuleParts {
     pub(super) https_port: Option<u16>,
     pub(super) sources: Box<[IpNet]>,
     pub(super) max_body: Option<u64>,
+    pub(super) affinity: Option<HashOn>,
 }
 
 #[derive(Debug)]
@@ -196,6 +198,13 @@ impl RuleParts {
             backend_timeout: timeout(from.backend_timeout_ms),
             closed,
             retry: from.retry.map(read_retry).transpose()?,
+            affinity: from
+                .affinity
+                .as_ref()
+                .map(|key| {
+                    HashOn::read(key).ok_or("this version of the proxy does not know this affinity")
+                })
+                .transpose()?,
             https_port: (from.https_port > 0)
                 .then(|| port(from.https_port))
                 .transpose()?,

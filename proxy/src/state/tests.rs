@@ -169,6 +169,7 @@ fn endpoints(of: &[(&str, bool, bool)]) -> Body {
         ready: *ready,
         serving: *serving,
         zone: String::new(),
+        for_zones: Vec::new(),
     };
     Body::Endpoints(Endpoints {
         endpoints: of.iter().map(endpoint).collect(),
@@ -391,7 +392,7 @@ fn names_that_are_addresses_need_no_dns() {
     };
     rig.put([("Upstream/shop/echo/80", by("192.0.2.7"))]);
     assert_eq!(
-        (addresses(&rig), rig.state.by_dns().len()),
+        (addresses(&rig), rig.state.attended().len()),
         (vec!["192.0.2.7".to_owned()], 0)
     );
     rig.put([("Upstream/shop/echo/80", by("db.test"))]);
@@ -400,11 +401,44 @@ fn names_that_are_addresses_need_no_dns() {
         [] as [&str; 0],
         "nobody else's addresses while the name is not resolved"
     );
-    let dns = rig.state.by_dns();
-    assert_eq!((dns.len(), &*dns[0].name, dns[0].port), (1, "db.test", 81));
-    set_endpoints(&dns[0].upstream, &["192.0.2.8:81".parse().unwrap()]);
+    let attended = rig.state.attended();
+    let [Attended::Resolve(dns)] = attended.as_slice() else {
+        panic!("{attended:?}")
+    };
+    assert_eq!((&*dns.name, dns.port), ("db.test", 81));
+    dns.upstream
+        .set_addresses(&["192.0.2.8:81".parse().unwrap()]);
     assert_eq!(addresses(&rig), ["192.0.2.8"]);
     rig.put([("Listener/a", listener(8000, "", &[]))]);
     rig.put([("Route/HTTPRoute/shop/s", Body::Route(route("s", vec![])))]);
-    assert!(rig.state.by_dns()[0].is(&dns[0]) && addresses(&rig) == ["192.0.2.8"]);
+    assert!(rig.state.attended()[0].is(&attended[0]) && addresses(&rig) == ["192.0.2.8"]);
+}
+
+#[test]
+fn hints_keep_requests_in_the_zone_where_all_have_them_and_somebody_is_meant() {
+    let hinted = |zones: [&str; 3]| {
+        let Body::Endpoints(mut all) = endpoints(&[
+            ("10.0.0.1", true, true),
+            ("10.0.0.2", true, true),
+            ("10.0.0.3", false, true),
+        ]) else {
+            panic!()
+        };
+        for (endpoint, zones) in all.endpoints.iter_mut().zip(zones) {
+            endpoint.for_zones = zones.split_whitespace().map(str::to_owned).collect();
+        }
+        Body::Endpoints(all)
+    };
+    for (zone, hints, used) in [
+        ("a", ["a", "b", ""], vec!["10.0.0.1"]),
+        ("b", ["a", "a b", ""], vec!["10.0.0.2"]),
+        ("a", ["a", "", ""], vec!["10.0.0.1", "10.0.0.2"]),
+        ("c", ["a", "b", "c"], vec!["10.0.0.1", "10.0.0.2"]),
+        ("", ["a", "b", ""], vec!["10.0.0.1", "10.0.0.2"]),
+    ] {
+        let mut rig = basic();
+        rig.state.tables.upstreams.stand_in(zone);
+        rig.put([("Endpoints/shop/echo/80", hinted(hints))]);
+        assert_eq!(addresses(&rig), used, "{zone} {hints:?}");
+    }
 }

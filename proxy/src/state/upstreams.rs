@@ -5,30 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
 use snapshot::proto;
 
 use super::parts::port;
-use crate::runtime::{Endpoint, EndpointSet, Upstream};
-
-/// An upstream whose addresses are to be asked of the DNS.
-#[derive(Debug, Clone)]
-pub(crate) struct DnsUpstream {
-    pub(crate) upstream: Arc<Upstream>,
-    pub(crate) name: Box<str>,
-    pub(crate) port: u16,
-}
-
-impl DnsUpstream {
-    /// Whether it is the same upstream, of the same name.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.identity() == other.identity() && self.name == other.name && self.port == other.port
-    }
-
-    /// Tells upstreams apart, for as long as they are held.
-    pub(crate) fn identity(&self) -> usize {
-        Arc::as_ptr(&self.upstream).addr()
-    }
-}
+use crate::attend::Attended;
+use crate::dns::DnsUpstream;
+use crate::metrics::Metrics;
+use crate::runtime::Upstream;
+use crate::upstream::Policy;
 
 /// Where an upstream's addresses come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +36,7 @@ pub(super) struct UpstreamState {
     pub(super) tls: Option<proto::UpstreamTls>,
     /// Whose endpoints they are, where that is not its own name.
     endpoints: Option<Box<str>>,
+    policy: Option<proto::UpstreamPolicy>,
 }
 
 /// An endpoint as it was told.
@@ -59,6 +45,9 @@ pub(super) struct Told {
     address: SocketAddr,
     ready: bool,
     serving: bool,
+    /// Whether it is said which zones it is meant for, and whether that is this proxy's.
+    hinted: bool,
+    here: bool,
 }
 
 /// Upstreams and endpoints by name ("shop/orders/80"): either may come first.
@@ -68,27 +57,53 @@ pub(super) struct Upstreams {
     told: HashMap<Box<str>, Vec<Told>>,
     /// Upstreams that share the endpoints of a name which is not their own.
     sharers: HashMap<Box<str>, BTreeSet<Box<str>>>,
+    /// Of this proxy; empty: nobody said.
+    zone: Box<str>,
 }
 
 impl Upstreams {
+    /// Says where this proxy is, before anything else.
+    pub(super) fn stand_in(&mut self, zone: &str) {
+        self.zone = zone.into();
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&UpstreamState> {
         self.upstreams.get(name)
     }
 
-    /// Those whose addresses are to be asked of the DNS.
-    pub(super) fn by_dns(&self) -> Vec<DnsUpstream> {
-        let of = |state: &UpstreamState| match &state.addresses {
-            Addresses::Name(name, port) => Some(DnsUpstream {
-                upstream: Arc::clone(&state.upstream),
-                name: name.clone(),
-                port: *port,
-            }),
-            Addresses::Endpoints | Addresses::Fixed(_) => None,
-        };
-        self.upstreams.values().filter_map(of).collect()
+    /// What is to be done about them beside their requests.
+    pub(super) fn attended(&self, provider: &Arc<CryptoProvider>) -> Vec<Attended> {
+        let mut all = Vec::new();
+        for state in self.upstreams.values() {
+            let upstream = || Arc::clone(&state.upstream);
+            if let Addresses::Name(name, port) = &state.addresses {
+                all.push(Attended::Resolve(DnsUpstream {
+                    upstream: upstream(),
+                    name: name.clone(),
+                    port: *port,
+                }));
+            }
+            let policy = state.upstream.policy.as_ref();
+            if policy.is_some_and(|policy| policy.ejects()) {
+                all.push(Attended::Recover(upstream()));
+            }
+            if policy.is_some_and(|policy| policy.checks()) {
+                all.push(Attended::Check {
+                    upstream: upstream(),
+                    tls: state.tls.clone(),
+                    provider: Arc::clone(provider),
+                });
+            }
+        }
+        all
     }
 
-    pub(super) fn put(&mut self, name: &str, from: proto::Upstream) -> Result<(), String> {
+    pub(super) fn put(
+        &mut self,
+        name: &str,
+        from: proto::Upstream,
+        metrics: &Metrics,
+    ) -> Result<(), String> {
         let scheme = proto::upstream::Scheme::try_from(from.scheme)
             .map_err(|_| format!("scheme {} is unknown", from.scheme))?;
         let addresses = match from.dns_name.as_str() {
@@ -106,6 +121,7 @@ impl Upstreams {
             old.upstream.scheme == scheme
                 && old.upstream.missing == from.missing
                 && old.addresses == addresses
+                && old.policy == from.policy
         });
         let upstream = kept.map_or_else(
             || {
@@ -119,6 +135,10 @@ impl Upstreams {
                     scheme,
                     endpoints,
                     missing: from.missing,
+                    policy: from
+                        .policy
+                        .as_ref()
+                        .map(|policy| Box::new(Policy::read(policy, metrics.upstream(name)))),
                 })
             },
             |kept| Arc::clone(&kept.upstream),
@@ -131,6 +151,7 @@ impl Upstreams {
             addresses,
             tls: from.tls,
             endpoints: endpoints.clone(),
+            policy: from.policy,
         };
         let old = self.upstreams.insert(name.into(), state);
         if old.as_ref().and_then(|old| old.endpoints.as_ref()) != endpoints.as_ref() {
@@ -181,6 +202,8 @@ impl Upstreams {
                     address,
                     ready: endpoint.ready,
                     serving: endpoint.serving,
+                    hinted: !endpoint.for_zones.is_empty(),
+                    here: endpoint.for_zones.iter().any(|zone| **zone == *self.zone),
                 })
             })
             .collect::<Result<Vec<_>, String>>()?;
@@ -218,6 +241,14 @@ impl Upstreams {
                         .filter(move |one| usable(one))
                         .map(|one| one.address)
                 };
+                // Hints count where all have them and somebody is meant, as for kube-proxy.
+                let mut all_ready = told.iter().filter(|one| one.ready);
+                let hinted = all_ready.all(|one| one.hinted);
+                let near: Vec<_> = of(|one| one.ready && one.here).collect();
+                if hinted && !near.is_empty() {
+                    state.upstream.set_addresses(&near);
+                    return;
+                }
                 let ready: Vec<_> = of(|one| one.ready).collect();
                 if ready.is_empty() {
                     of(|one| one.serving).collect()
@@ -226,33 +257,6 @@ impl Upstreams {
                 }
             }
         };
-        set_endpoints(&state.upstream, &usable);
+        state.upstream.set_addresses(&usable);
     }
-}
-
-/// Swaps an upstream's endpoints, where they differ; what stays keeps its counters.
-pub(crate) fn set_endpoints(upstream: &Upstream, usable: &[SocketAddr]) {
-    let old = upstream.endpoints.load();
-    if old
-        .usable
-        .iter()
-        .map(|endpoint| endpoint.address)
-        .eq(usable.iter().copied())
-    {
-        return;
-    }
-    let known: HashMap<SocketAddr, &Arc<Endpoint>> = old
-        .usable
-        .iter()
-        .map(|endpoint| (endpoint.address, endpoint))
-        .collect();
-    let endpoint = |address: &SocketAddr| match known.get(address) {
-        Some(endpoint) => Arc::clone(endpoint),
-        None => Arc::new(Endpoint {
-            address: *address,
-            active: 0.into(),
-        }),
-    };
-    let set = EndpointSet::new(usable.iter().map(endpoint).collect());
-    upstream.endpoints.store(Arc::new(set));
 }

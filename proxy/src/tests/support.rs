@@ -51,12 +51,7 @@ pub(super) fn free_port() -> u16 {
 
 /// A rule that forwards to these endpoints.
 pub(super) fn forward_to(metrics: &Arc<Metrics>, scheme: Scheme, endpoints: &[SocketAddr]) -> Rule {
-    let endpoint = |address: &SocketAddr| {
-        Arc::new(Endpoint {
-            address: *address,
-            active: AtomicU32::new(0),
-        })
-    };
+    let endpoint = |address: &SocketAddr| Arc::new(Endpoint::new(*address));
     let upstream = Upstream {
         name: "shop/echo/80".into(),
         scheme,
@@ -64,6 +59,7 @@ pub(super) fn forward_to(metrics: &Arc<Metrics>, scheme: Scheme, endpoints: &[So
             endpoints.iter().map(endpoint).collect(),
         )),
         missing: false,
+        policy: None,
     };
     let backend = Backend {
         weight: 1,

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::pool::Home;
+use super::limits::Permit;
+use super::pool::{Home, Line};
 use super::secure::Connector;
 use crate::body::RequestBody;
 use crate::gather::Gathered;
@@ -78,13 +79,14 @@ pub(super) async fn http1(
     worker: &Worker,
     address: SocketAddr,
     connector: Option<&Connector>,
-) -> Result<http1::SendRequest<RequestBody>, Failure> {
+    permit: Option<Arc<Permit>>,
+) -> Result<Line, Failure> {
     let stream = connect(worker, address).await?;
     match connector {
-        None => http1_over(worker, Gathered(stream)).await,
+        None => http1_over(worker, Gathered(stream), permit).await,
         Some(connector) => {
             let stream = Box::pin(encrypt(worker, stream, connector)).await?;
-            Box::pin(http1_over(worker, stream)).await
+            Box::pin(http1_over(worker, stream, permit)).await
         }
     }
 }
@@ -92,19 +94,22 @@ pub(super) async fn http1(
 async fn http1_over(
     worker: &Worker,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<http1::SendRequest<RequestBody>, Failure> {
+    permit: Option<Arc<Permit>>,
+) -> Result<Line, Failure> {
     let handshake = http1::Builder::new()
         .max_header_size(MAX_HEADER_BYTES)
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = handshake.map_err(|_| Failure::Connect)?;
     let metrics = worker.metrics.clone();
+    let held = permit.clone();
     tokio::task::spawn_local(async move {
+        let _held = held;
         // What breaks here is reported to whoever waits for the response.
         let _ = connection.with_upgrades().await;
         metrics.event(Event::UpstreamClosed);
     });
-    Ok(sender)
+    Ok(Line { sender, permit })
 }
 
 /// The connection that all requests to one endpoint share.

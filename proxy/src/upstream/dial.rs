@@ -10,6 +10,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::balance::{Active, pick};
 use super::connect::{connect, encrypt};
+use super::limits::Turn;
 use crate::respond::Failure;
 use crate::sorting::{TlsBackend, TlsRule};
 use crate::worker::Worker;
@@ -31,14 +32,21 @@ pub(crate) async fn dial(worker: &Worker, rule: &TlsRule) -> Result<(Line, Activ
         .upstream
         .as_ref()
         .ok_or(Failure::NoBackend("the route's backend is not valid"))?;
+    let mut under_way = upstream.enter()?;
+    let patience = worker.settings.timeouts.connect_timeout;
+    // The connection lasts as long as what is passed on, and so do the rights to both.
+    let mut permit = match upstream.turn(None, patience).await? {
+        Some(Turn::Open(permit)) => Some(permit),
+        Some(Turn::Freed) | None => None,
+    };
     let mut dead = Vec::new();
     let mut last = Failure::NoEndpoint;
     while dead.len() < ATTEMPTS {
         let endpoint = {
             let set = upstream.endpoints.load();
-            Arc::clone(pick(&set, &dead, &worker.dice).ok_or(last)?)
+            Arc::clone(pick(&set, &dead, None, &worker.dice).ok_or(last)?)
         };
-        let active = Active::new(&endpoint);
+        let mut active = Active::new(&endpoint);
         let connected = match connect(worker, endpoint.address).await {
             Ok(stream) => match &backend.connector {
                 None => Ok(Line::Plain(stream)),
@@ -49,9 +57,19 @@ pub(crate) async fn dial(worker: &Worker, rule: &TlsRule) -> Result<(Line, Activ
             Err(failure) => Err(failure),
         };
         match connected {
-            Ok(line) => return Ok((line, active)),
-            Err(failure) if failure.may_retry() => last = failure,
-            Err(failure) => return Err(failure),
+            Ok(line) => {
+                upstream.connected(&endpoint);
+                active.permit(permit.take());
+                active.enter(under_way.take());
+                return Ok((line, active));
+            }
+            Err(failure) => {
+                upstream.failed(&endpoint, &failure);
+                if !failure.may_retry() {
+                    return Err(failure);
+                }
+                last = failure;
+            }
         }
         dead.push(endpoint.address);
     }

@@ -4,17 +4,27 @@
 //! it is safe to repeat, has no body, and the connection that it went over had been idle in the pool.
 
 mod balance;
+mod check;
 mod connect;
 mod dial;
+mod hash;
+mod health;
+mod limits;
+mod policy;
 mod pool;
 mod retry;
+mod ring;
 mod secure;
 mod send;
 mod tunnel;
 mod waits;
 
-pub(crate) use balance::pick;
+pub(crate) use balance::{Manner, pick};
+pub(crate) use check::check;
 pub(crate) use dial::dial;
+pub(crate) use hash::HashOn;
+pub(crate) use health::Health;
+pub(crate) use policy::{Policy, recover};
 pub(crate) use pool::{Lease, Pools};
 pub(crate) use retry::{Times, discard, persist};
 pub(crate) use secure::{Connector, Connectors, check as check_tls, roots};

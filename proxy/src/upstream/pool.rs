@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hyper::client::conn::{http1, http2};
 
 use super::balance::Active;
+use super::limits::Permit;
 use crate::body::RequestBody;
 use crate::clock;
 use crate::limits::{Limits, Timeouts};
@@ -31,6 +33,9 @@ pub(super) struct Home {
     idle: RefCell<Vec<Idle>>,
     /// The HTTP/2 connection. The lock is held while it is opened, so that it is opened once.
     pub(super) shared: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
+    /// Requests that wait for a connection to become free, where connections are limited.
+    waiting: Cell<usize>,
+    freed: tokio::sync::Notify,
     /// When a request last came here.
     used: Cell<u64>,
     max_idle: usize,
@@ -39,8 +44,24 @@ pub(super) struct Home {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    line: Line,
     since: u64,
+}
+
+/// An HTTP/1.1 connection.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    /// Where connections are limited.
+    pub(super) permit: Option<Arc<Permit>>,
+}
+
+impl Line {
+    /// Whether it had better be closed: others wait for a connection, and nobody does here.
+    fn is_wanted_elsewhere(&self, home: &Home) -> bool {
+        let permit = self.permit.as_ref();
+        home.waiting.get() == 0 && permit.is_some_and(|permit| permit.is_wanted())
+    }
 }
 
 impl Pools {
@@ -79,6 +100,8 @@ impl Pools {
         Rc::new(Home {
             idle: RefCell::default(),
             shared: tokio::sync::Mutex::default(),
+            waiting: Cell::new(0),
+            freed: tokio::sync::Notify::new(),
             used: Cell::new(clock::millis()),
             max_idle: self.max_idle,
             metrics: self.metrics.clone(),
@@ -99,7 +122,10 @@ impl Home {
     fn sweep(self: &Rc<Self>, oldest: u64) -> bool {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(|idle| idle.since >= oldest && !idle.sender.is_closed());
+        idle.retain(|idle| {
+            let line = &idle.line;
+            idle.since >= oldest && !line.sender.is_closed() && !line.is_wanted_elsewhere(self)
+        });
         for _ in idle.len()..before {
             self.metrics.event(Event::PoolTaken);
         }
@@ -113,26 +139,55 @@ impl Home {
     }
 
     /// The connection that was used last.
-    pub(super) async fn checkout(&self) -> Option<http1::SendRequest<RequestBody>> {
+    pub(super) async fn checkout(&self) -> Option<Line> {
         loop {
-            let mut sender = self.idle.borrow_mut().pop()?.sender;
+            let mut line = self.idle.borrow_mut().pop()?.line;
+            let sender = &mut line.sender;
             self.metrics.event(Event::PoolTaken);
             if sender.is_ready() || (!sender.is_closed() && sender.ready().await.is_ok()) {
                 self.metrics.event(Event::PoolHit);
-                return Some(sender);
+                return Some(line);
             }
         }
     }
 
-    fn put(&self, sender: http1::SendRequest<RequestBody>) {
+    fn put(&self, line: Line) {
+        if line.is_wanted_elsewhere(self) {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < self.max_idle {
+        if !line.sender.is_closed() && idle.len() < self.max_idle {
             self.metrics.event(Event::PoolPut);
             idle.push(Idle {
-                sender,
+                line,
                 since: clock::millis(),
             });
+            if self.waiting.get() > 0 {
+                self.freed.notify_one();
+            }
         }
+    }
+
+    /// Waits until a connection is free.
+    pub(super) async fn freed(&self) {
+        let _waiting = Waiting::begin(&self.waiting);
+        self.freed.notified().await;
+    }
+}
+
+/// One that waits, for as long as it lives.
+struct Waiting<'w>(&'w Cell<usize>);
+
+impl<'w> Waiting<'w> {
+    fn begin(waiting: &'w Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -143,9 +198,7 @@ pub(crate) struct Lease {
     /// None where the connection is shared.
     pub(super) sender: Option<http1::SendRequest<RequestBody>>,
     pub(super) home: Rc<Home>,
-    pub(super) _active: Active,
-    /// Whether nothing else may be sent over it.
-    pub(super) spent: bool,
+    pub(super) active: Active,
 }
 
 impl Lease {
@@ -154,21 +207,22 @@ impl Lease {
         let Self {
             sender,
             home,
-            spent,
-            _active,
+            active,
         } = self;
-        let Some(mut sender) = sender.filter(|sender| !spent && !sender.is_closed()) else {
+        let sender = sender.filter(|sender| !sender.is_closed());
+        let Some((sender, permit)) = sender.zip(active.end()) else {
             return;
         };
-        if sender.is_ready() {
-            home.put(sender);
+        let mut line = Line { sender, permit };
+        if line.sender.is_ready() {
+            home.put(line);
         } else {
             // The response is complete, but the connection has not noticed yet, or still sends the request's body.
             tokio::task::spawn_local(async move {
-                let ready =
-                    tokio::time::timeout(std::time::Duration::from_secs(1), sender.ready()).await;
+                let ready = line.sender.ready();
+                let ready = tokio::time::timeout(std::time::Duration::from_secs(1), ready).await;
                 if matches!(ready, Ok(Ok(()))) {
-                    home.put(sender);
+                    home.put(line);
                 }
             });
         }

@@ -69,6 +69,7 @@ pub(crate) async fn persist(
         return forward(worker, upstream, first, record).await;
     };
     let mut asked = 0;
+    let mut _again = None;
     for attempt in 0..=retry.attempts {
         record.attempts = 0;
         let again = copy(&first, &held, times.due());
@@ -76,12 +77,20 @@ pub(crate) async fn persist(
         asked += u32::from(record.attempts);
         record.attempts = u8::try_from(asked).unwrap_or(u8::MAX);
         let over = attempt == retry.attempts || times.is_over();
-        match answer {
-            Ok((response, lease)) if !over && retry.codes.contains(&response.status()) => {
-                discard(response.into_body(), lease).await;
-            }
-            Err(failure) if !over && is_passing(&failure) => {}
-            answer => return answer,
+        let wanted = !over
+            && match &answer {
+                Ok((response, _)) => retry.codes.contains(&response.status()),
+                Err(failure) => failure.is_upstreams(),
+            };
+        if !wanted {
+            return answer;
+        }
+        match upstream.again() {
+            Ok(again) => _again = again,
+            Err(_) => return answer,
+        }
+        if let Ok((response, lease)) = answer {
+            discard(response.into_body(), lease).await;
         }
         let growth = (1 << attempt.min(8)).min(MAX_GROWTH);
         let wait = retry.backoff.saturating_mul(growth);
@@ -119,19 +128,8 @@ fn copy(of: &Forward, body: &Repeated, deadline: Option<Instant>) -> Forward {
         trailers: of.trailers,
         deadline,
         connector: of.connector.clone(),
+        key: of.key,
     }
-}
-
-/// Whether another try may end better.
-const fn is_passing(failure: &Failure) -> bool {
-    matches!(
-        failure,
-        Failure::Connect
-            | Failure::ConnectTimeout
-            | Failure::Closed
-            | Failure::BadResponse
-            | Failure::ResponseTimeout
-    )
 }
 
 /// Reads a short answer that nobody wants to its end, so that its connection can be used again.

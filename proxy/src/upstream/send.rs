@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::balance::{Active, pick};
 use super::connect;
-use super::pool::{Home, Lease};
+use super::limits::{Permit, Turn};
+use super::pool::{Home, Lease, Line};
 use super::secure::Connector;
 use super::waits::Waits;
 use crate::body::{Fault, Progress, RequestBody};
@@ -43,6 +44,8 @@ pub(crate) struct Forward {
     pub(crate) deadline: Option<Instant>,
     /// How to connect to an upstream that speaks TLS.
     pub(crate) connector: Option<Arc<Connector>>,
+    /// Requests with the same one go to the same endpoint.
+    pub(crate) key: Option<u64>,
 }
 
 /// Why one try came to nothing, and what is left of the request.
@@ -100,12 +103,15 @@ pub(crate) async fn forward(
     record: &mut Record,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
     // Made by a function of its own: what it takes apart need not be kept while the upstream is waited for.
+    let key = forward.key;
     let Outgoing {
         request,
         http2,
         connector,
         wait,
     } = Outgoing::new(worker, upstream, forward)?;
+    let under_way = upstream.enter()?;
+    let mut _again = None;
     let connector = connector.as_deref();
     let mut request = Some(request);
     // Endpoints that take no connection.
@@ -114,7 +120,7 @@ pub(crate) async fn forward(
     loop {
         let endpoint = {
             let set = upstream.endpoints.load();
-            Arc::clone(pick(&set, &dead, &worker.dice).ok_or(last)?)
+            Arc::clone(pick(&set, &dead, key, &worker.dice).ok_or(last)?)
         };
         let Some(now) = request.take() else {
             return Err(Failure::Closed);
@@ -124,17 +130,26 @@ pub(crate) async fn forward(
         let sent = if http2 {
             over_http2(worker, (&endpoint, connector), now, &wait).await
         } else {
-            over_http1(worker, (&endpoint, connector), now, &wait).await
+            over_http1(worker, upstream, (&endpoint, connector), now, &wait).await
         };
         let lost = match sent {
-            Ok(done) => return Ok(done),
+            Ok((response, mut lease)) => {
+                upstream.answered(&endpoint, response.status());
+                lease.active.enter(under_way);
+                return Ok((response, lease));
+            }
             Err(lost) => lost,
         };
+        upstream.failed(&endpoint, &lost.failure);
         if lost.request.is_none() || record.attempts >= ATTEMPTS || wait.is_over() {
             return Err(lost.failure);
         }
         if lost.failure.may_retry() {
             dead.push(endpoint.address);
+        }
+        match upstream.again() {
+            Ok(again) => _again = again,
+            Err(_) => return Err(lost.failure),
         }
         worker.metrics.event(Event::Retried);
         request = lost.request;
@@ -266,6 +281,7 @@ fn prepare(forward: Forward, http2: bool) -> Result<Request<RequestBody>, Failur
 
 async fn over_http1(
     worker: &Worker,
+    upstream: &Upstream,
     (endpoint, connector): (&Arc<Endpoint>, Option<&Connector>),
     request: Request<RequestBody>,
     wait: &Wait,
@@ -273,10 +289,20 @@ async fn over_http1(
     let active = Active::new(endpoint);
     let home = home(worker, endpoint, connector);
     let mut request = request;
-    if let Some(mut sender) = home.checkout().await {
+    let mut idle = home.checkout().await;
+    let mut permit = None;
+    if idle.is_none() && upstream.limits_connections() {
+        // Rare, and in a box, so that other requests do not carry it about.
+        match Box::pin(take_turn(worker, upstream, &home, wait)).await {
+            Ok(Way::Idle(line)) => idle = Some(line),
+            Ok(Way::New(granted)) => permit = granted,
+            Err(failure) => return Err(not_sent(failure, request)),
+        }
+    }
+    if let Some(mut line) = idle {
         let copy = repeatable(&request);
-        let lost = match send(&worker.waits, &mut sender, request, wait).await {
-            Ok(response) => return Ok(finish(response, sender, home, active)),
+        let lost = match send(&worker.waits, &mut line.sender, request, wait).await {
+            Ok(response) => return Ok(finish(response, line, home, active)),
             Err(lost) => lost,
         };
         // The endpoint may have closed the idle connection while the request was on its way.
@@ -291,13 +317,52 @@ async fn over_http1(
             }
         };
         worker.metrics.event(Event::Retried);
+        // The new connection takes the place of the one that was closed.
+        permit = line.permit.take();
     }
-    let mut sender = match connect::http1(worker, endpoint.address, connector).await {
-        Ok(sender) => sender,
+    let mut line = match connect::http1(worker, endpoint.address, connector, permit).await {
+        Ok(line) => line,
         Err(failure) => return Err(not_sent(failure, request)),
     };
-    let response = send(&worker.waits, &mut sender, request, wait).await?;
-    Ok(finish(response, sender, home, active))
+    let response = send(&worker.waits, &mut line.sender, request, wait).await?;
+    Ok(finish(response, line, home, active))
+}
+
+/// How a request gets a connection.
+enum Way {
+    Idle(Line),
+    New(Option<Arc<Permit>>),
+}
+
+/// Waits for a connection, or for the right to open one.
+async fn take_turn(
+    worker: &Worker,
+    upstream: &Upstream,
+    home: &Home,
+    wait: &Wait,
+) -> Result<Way, Failure> {
+    let patience = worker.settings.timeouts.connect_timeout;
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let turn = upstream.turn(Some(home), left);
+        let turn = match wait.deadline {
+            None => turn.await,
+            Some(deadline) => tokio::time::timeout_at(deadline, turn)
+                .await
+                .map_err(|_| Failure::ResponseTimeout)?,
+        };
+        match turn? {
+            None => return Ok(Way::New(None)),
+            Some(Turn::Open(permit)) => return Ok(Way::New(Some(permit))),
+            // Somebody else may have been quicker.
+            Some(Turn::Freed) => {
+                if let Some(line) = home.checkout().await {
+                    return Ok(Way::Idle(line));
+                }
+            }
+        }
+    }
 }
 
 /// The connections that may carry a request to an endpoint.
@@ -366,16 +431,18 @@ fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 
 fn finish(
     response: Response<Incoming>,
-    sender: hyper::client::conn::http1::SendRequest<RequestBody>,
+    line: Line,
     home: Rc<Home>,
-    active: Active,
+    mut active: Active,
 ) -> (Response<Incoming>, Lease) {
-    let spent = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    active.permit(line.permit);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        active.spend();
+    }
     let lease = Lease {
-        sender: Some(sender),
+        sender: Some(line.sender),
         home,
-        _active: active,
-        spent,
+        active,
     };
     (response, lease)
 }
@@ -401,8 +468,7 @@ async fn over_http2(
             Lease {
                 sender: None,
                 home,
-                _active: active,
-                spent: true,
+                active,
             },
         )),
         Ok(Err(mut error)) => {

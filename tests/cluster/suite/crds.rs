@@ -88,7 +88,7 @@ async fn kubectl_explains_fields_and_knows_short_names() {
             "{field} has no description: {explained}"
         );
     }
-    // The category gathers all three kinds.
+    // The category gathers all kinds.
     let names = kubectl("api-resources --categories=postern --output=name").await;
     let mut names: Vec<_> = names.lines().collect();
     names.sort_unstable();
@@ -97,7 +97,8 @@ async fn kubectl_explains_fields_and_knows_short_names() {
         [
             "authplugins.postern.dev",
             "consumers.postern.dev",
-            "credentials.postern.dev"
+            "credentials.postern.dev",
+            "upstreampolicies.postern.dev"
         ]
     );
 }

@@ -1,6 +1,8 @@
 //! Ingress: hosts, path types, the default backend, classes and TLS.
 
-use harness::objects::{gateway, gateway_class, http_listener, object, service, tls_secret};
+use harness::objects::{
+    gateway, gateway_class, http_listener, object, service, service_of, tls_secret,
+};
 use harness::raw::{Connection, get};
 use harness::tls::{self, Certificate};
 use harness::{Rig, Upstream};
@@ -348,6 +350,38 @@ async fn annotations_mean_what_users_of_other_controllers_are_used_to() {
             (answer.status, answer.header("x-version")),
             (200, Some("HTTP/1.1"))
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cookie_keeps_a_client_at_its_endpoint_where_the_annotation_asks_for_it() {
+    let both = [Upstream::named("one").await, Upstream::named("other").await];
+    let endpoints = both.each_ref().map(|one| (one.port(), true));
+    let mut objects = service_of("app", &endpoints, None);
+    objects.push(annotated(
+        ingress("app", "postern", "app.test", &[path("Prefix", "/", "app")]),
+        &[("affinity", "cookie"), ("session-cookie-name", "route")],
+    ));
+    on_fixed_ports(objects, async |_| {
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            let first = send(get("app.test", "/", &[])).await;
+            let set = first.header("set-cookie").unwrap();
+            let (cookie, attributes) = set.split_once("; ").unwrap();
+            assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Lax");
+            assert!(cookie.starts_with("route="), "{cookie}");
+            let who = first.header("x-upstream");
+            for _ in 0..3 {
+                let next = send(get("app.test", "/", &[("Cookie", cookie)])).await;
+                assert_eq!(
+                    (next.header("x-upstream"), next.header("set-cookie")),
+                    (who, None)
+                );
+            }
+            seen.insert(who.map(str::to_owned));
+        }
+        assert_eq!(seen.len(), 2);
     })
     .await;
 }

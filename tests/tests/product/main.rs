@@ -8,7 +8,9 @@
 )]
 
 mod absence;
+mod active_health;
 mod admin;
+mod affinity;
 mod any_of;
 mod auth0;
 mod client_certs;
@@ -38,6 +40,7 @@ mod paths;
 mod plugins;
 mod precedence;
 mod protocols;
+mod proxy_protocol;
 mod reload;
 mod routing;
 mod several;
@@ -47,4 +50,6 @@ mod streaming;
 mod tls;
 mod tls_routes;
 mod upgrade;
+mod upstream_limits;
+mod upstream_policy;
 mod upstream_tls;
