@@ -22,9 +22,8 @@ from providers import BYE, LONG_SECRET, SECRET, SHARED, Keycloak, OidcProvider, 
 from users import asked_to_sign_in, claims, says, seen, sign_in
 
 
-# Whose tokens live on. Spring lets public clients revoke nothing; Keycloak wants its issuer or token endpoint as the audience
-# of an assertion, and is told the revocation endpoint's address. Who can revoke after all has to be taken off.
-UNREVOKED = {("si", "public"), ("kc", "secret-jwt"), ("kc", "private-key")}
+# Whose tokens live on: Spring lets public clients revoke nothing. Who can revoke after all has to be taken off.
+UNREVOKED = {("si", "public")}
 
 
 def objects(providers):

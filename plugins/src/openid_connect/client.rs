@@ -65,6 +65,8 @@ impl fmt::Debug for OAuthClient {
 /// An endpoint that wants to know who calls.
 pub(super) struct Endpoint<'a> {
     pub(super) url: &'a str,
+    /// What an assertion is for.
+    pub(super) audience: &'a str,
     pub(super) wanted: AuthMethod,
     /// What the provider says it understands there; none: it does not say.
     pub(super) supported: Option<&'a [String]>,
@@ -163,7 +165,7 @@ impl OAuthClient {
             Some(AuthMethod::PrivateKeyJwt) => &self.by_key,
         };
         let signer = signer.as_ref().ok_or("assertion")?;
-        let assertion = signer.assertion(&self.id, endpoint.url, now);
+        let assertion = signer.assertion(&self.id, endpoint.audience, now);
         Ok(Proof::Assertion(assertion.ok_or("assertion")?))
     }
 

@@ -90,6 +90,8 @@ impl Core {
             let metadata = &provider.metadata;
             let endpoint = Endpoint {
                 url,
+                // Every provider knows itself by its token endpoint (RFC 7523, section 3); Keycloak by this one not.
+                audience: metadata.token_endpoint.as_ref().map_or(url, |url| url),
                 wanted: self.config.token_endpoint_auth_method,
                 supported: metadata.token_endpoint_auth_methods_supported.as_deref(),
                 headers: HeaderMap::new(),

@@ -235,6 +235,7 @@ impl Core {
         let url = url.ok_or(Denied::Away("no_token_endpoint"))?;
         let endpoint = Endpoint {
             url,
+            audience: url,
             wanted: self.config.token_endpoint_auth_method,
             supported: metadata.token_endpoint_auth_methods_supported.as_deref(),
             headers: HeaderMap::new(),

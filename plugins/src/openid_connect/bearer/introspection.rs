@@ -153,6 +153,7 @@ impl How {
         });
         let endpoint = Endpoint {
             url,
+            audience: url,
             wanted: self.method,
             supported,
             headers,
