@@ -10,7 +10,7 @@ use super::Config;
 
 const X_ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-access-token");
 const X_ID_TOKEN: HeaderName = HeaderName::from_static("x-id-token");
-pub(super) const X_USERINFO: HeaderName = HeaderName::from_static("x-userinfo");
+const X_USERINFO: HeaderName = HeaderName::from_static("x-userinfo");
 const X_REFRESH_TOKEN: HeaderName = HeaderName::from_static("x-refresh-token");
 
 /// What is known of the caller.
@@ -45,8 +45,8 @@ fn is_ours(name: &str) -> bool {
     name.starts_with('x') && OURS.into_iter().any(alike)
 }
 
-/// The headers that say it, made once for all requests of a caller.
-#[derive(Clone, Default)]
+/// The headers that say it, made once for all requests of a caller. Their values are sensitive, and not shown.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Told {
     access_token: Option<(HeaderName, HeaderValue)>,
     others: Vec<(HeaderName, HeaderValue)>,

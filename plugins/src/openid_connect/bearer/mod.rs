@@ -14,8 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{self, SHA256};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
@@ -25,7 +23,7 @@ use super::core::Core;
 use super::failure::{ASKING, Failure};
 use super::provider::Provider;
 use super::token::{Token, verify_with_keys, verify_with_known};
-use super::upstream::{Known, Told, X_USERINFO};
+use super::upstream::{Known, Told};
 use crate::handler::{BuildContext, Exchange, Refusal, Verdict};
 use crate::jwt::{Algorithm, VerificationKey};
 use introspection::Introspection;
@@ -78,7 +76,7 @@ impl When {
 /// What a good token comes to.
 #[derive(Debug)]
 struct Accepted {
-    userinfo: Option<HeaderValue>,
+    told: Told,
     /// Name of the Consumer that the caller counts as.
     consumer: Option<String>,
 }
@@ -134,18 +132,20 @@ impl Bearer {
         &self,
         exchange: &mut Exchange<'_, B>,
     ) -> Option<Result<(), Failure>> {
-        let token = match presented(&exchange.head.headers) {
-            Presented::Token(token) => token.to_owned(),
+        // A clone of a value is the same bytes.
+        let value = exchange.head.headers.get(AUTHORIZATION).cloned();
+        let token = match presented(value.as_ref()) {
+            Presented::Token(token) => token,
             Presented::Nothing if !self.required => return None,
             Presented::Nothing => return Some(Err(Failure::NoToken)),
             Presented::Malformed => return Some(Err(Failure::Malformed)),
         };
         let (headers, when) = (&exchange.head.headers, When::of(exchange));
-        let accepted = match self.accept(&token, headers, when).await {
+        let accepted = match self.accept(token, headers, when).await {
             Ok(accepted) => accepted,
             Err(rejected) => return Some(Err(Failure::Token(rejected))),
         };
-        Some(self.admit(exchange, &token, &accepted))
+        Some(self.admit(exchange, &accepted))
     }
 
     async fn accept(
@@ -178,7 +178,7 @@ impl Bearer {
             }
         };
         self.judge.entitled(&claims).map_err(Rejected::Lacking)?;
-        let accepted = Rc::new(self.accepted(&claims)?);
+        let accepted = Rc::new(self.accepted(token, &claims)?);
         if let Some(until) = until.filter(|_| !when.rehearsal) {
             let remembered = Remembered {
                 accepted: Rc::clone(&accepted),
@@ -247,39 +247,22 @@ impl Bearer {
         idp.provider().await.map_err(Rejected::Unavailable)
     }
 
-    fn accepted(&self, claims: &Map<String, Value>) -> Result<Accepted, Rejected> {
-        let userinfo = if self.core.config.set_userinfo_header {
-            let text = serde_json::to_vec(claims).unwrap_or_default();
-            let value = HeaderValue::try_from(STANDARD.encode(text));
-            let mut value =
-                value.map_err(|_| Rejected::Invalid("bad_claims", "the claims cannot be sent"))?;
-            value.set_sensitive(true);
-            Some(value)
-        } else {
-            None
-        };
+    fn accepted(&self, token: &str, claims: &Map<String, Value>) -> Result<Accepted, Rejected> {
         let consumer = self.core.consumer_name(&[Some(claims)]);
         let consumer = consumer.map_err(|reason| Rejected::Lacking(Missing::Consumer(reason)))?;
-        Ok(Accepted { userinfo, consumer })
+        let known = Known {
+            access_token: Some(token),
+            user: Some(claims),
+            ..Known::default()
+        };
+        let told = Told::new(&self.core.config, &known);
+        Ok(Accepted { told, consumer })
     }
 
     /// Lets a request pass, with what the upstream is told.
-    fn admit<B>(
-        &self,
-        exchange: &mut Exchange<'_, B>,
-        token: &str,
-        accepted: &Accepted,
-    ) -> Result<(), Failure> {
+    fn admit<B>(&self, exchange: &mut Exchange<'_, B>, accepted: &Accepted) -> Result<(), Failure> {
         self.core.count_as(exchange, accepted.consumer.as_deref())?;
-        let known = Known {
-            access_token: Some(token),
-            ..Known::default()
-        };
-        let headers = &mut exchange.head.headers;
-        Told::new(&self.core.config, &known).tell(headers, true);
-        if let Some(userinfo) = &accepted.userinfo {
-            headers.insert(X_USERINFO, userinfo.clone());
-        }
+        accepted.told.tell(&mut exchange.head.headers, true);
         Ok(())
     }
 
@@ -344,12 +327,11 @@ enum Presented<'h> {
     Malformed,
 }
 
-fn presented(headers: &HeaderMap) -> Presented<'_> {
-    let Some(value) = headers.get(AUTHORIZATION) else {
+fn presented(value: Option<&HeaderValue>) -> Presented<'_> {
+    let Some(value) = value else {
         return Presented::Nothing;
     };
-    // A token is ASCII (RFC 6750, section 2.1).
-    let Ok(text) = value.to_str() else {
+    let Ok(text) = str::from_utf8(value.as_bytes()) else {
         return Presented::Malformed;
     };
     let Some((scheme, rest)) = text.trim_ascii().split_once([' ', '\t']) else {
@@ -359,7 +341,8 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
         return Presented::Nothing;
     }
     let token = rest.trim_ascii();
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    // RFC 6750, section 2.1. As one pattern it is one look into a table.
+    let fits = |byte: u8| matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
     if !token.is_empty() && token.bytes().all(fits) {
         Presented::Token(token)
     } else {
