@@ -10,6 +10,7 @@
 mod table;
 mod writer;
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,7 @@ use redb::{Database, ReadableDatabase};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::condition::Condition;
+use crate::scan::{Position, Raw};
 use crate::stats::Counters;
 use crate::{Key, OpenError, Unavailable};
 use table::ENTRIES;
@@ -86,10 +88,35 @@ impl File {
             let found = entries.get(key.as_bytes())?;
             Ok(found.and_then(|found| table::living(found.value(), now()).map(<[u8]>::to_vec)))
         };
-        read().map_err(|error| {
-            tracing::error!(%error, "the store cannot be read");
-            Unavailable::Away
-        })
+        read().map_err(unreadable)
+    }
+
+    /// The first entries behind a key, in the order of keys.
+    pub(crate) fn scan(&self, behind: Option<Key>, most: usize) -> Result<Raw, Unavailable> {
+        let database = self.database.load();
+        let database = database.as_ref().ok_or(Unavailable::Away)?;
+        let read = || -> Result<_, redb::Error> {
+            let entries = database.begin_read()?.open_table(ENTRIES)?;
+            let begin = match &behind {
+                Some(key) => Bound::Excluded(key.as_bytes()),
+                None => Bound::Unbounded,
+            };
+            let (mut blobs, mut last, mut seen) = (Vec::new(), None, 0);
+            for row in entries
+                .range::<&[u8; 32]>((begin, Bound::Unbounded))?
+                .take(most)
+            {
+                let (key, row) = row?;
+                let key = Key::from_digest(*key.value());
+                (last, seen) = (Some(key), seen + 1);
+                let blob = table::living(row.value(), now());
+                blobs.extend(blob.map(|blob| (key, blob.to_vec())));
+            }
+            let next = last.filter(|_| seen == most);
+            let next = next.as_ref().map(Position::behind);
+            Ok(Raw { blobs, next })
+        };
+        read().map_err(unreadable)
     }
 
     pub(crate) async fn write(
@@ -132,6 +159,11 @@ impl File {
             Ok(Err(_)) | Err(_) => Err(Unavailable::Uncertain),
         }
     }
+}
+
+fn unreadable(error: redb::Error) -> Unavailable {
+    tracing::error!(%error, "the store cannot be read");
+    Unavailable::Away
 }
 
 /// Milliseconds since 1970: what is in the file must mean the same after a restart.

@@ -1,6 +1,6 @@
 //! Under what an entry is found.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -30,6 +30,41 @@ impl Key {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The digest in 64 hexadecimal digits.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        let mut text = String::with_capacity(64);
+        for byte in self.0 {
+            // Writing to a String does not fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+
+    pub(crate) const fn from_digest(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
+    /// What [`Key::to_hex`] gave.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let text = text.as_bytes();
+        if text.len() != 64 {
+            return None;
+        }
+        let digit = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            let [high, low] = *pair else { return None };
+            *byte = digit(high)? << 4 | digit(low)?;
+        }
+        Some(Self(bytes))
+    }
 }
 
 impl fmt::Debug for Key {
@@ -58,6 +93,16 @@ mod tests {
         assert_ne!(Key::of("code", b"x"), Key::of("code", b"y"));
         assert_ne!(Key::of("code", b"x"), Key::of("token", b"x"));
         assert_ne!(Key::of("ab", b"c"), Key::of("a", b"bc"));
+    }
+
+    #[test]
+    fn a_key_can_be_told_in_text() {
+        let key = Key::of("code", b"x");
+        assert_eq!(Key::from_hex(&key.to_hex()), Some(key));
+        let upper = key.to_hex().to_uppercase();
+        for wrong in ["", "00", &"g".repeat(64), &"0".repeat(65), upper.as_str()] {
+            assert_eq!(Key::from_hex(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod file;
 mod key;
 mod memory;
 mod redis;
+mod scan;
 mod seal;
 mod stats;
 mod url;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 pub use key::Key;
+pub use scan::{Part, Position};
 pub use seal::{SealingKeyError, SealingKeys};
 pub use stats::Stats;
 pub use url::{Password, Url, UrlError};
@@ -36,6 +38,7 @@ use condition::Condition;
 use file::File;
 use memory::Memory;
 use redis::Redis;
+use scan::Raw;
 use stats::Counters;
 use url::Place;
 
@@ -347,6 +350,45 @@ impl Store {
             Backend::Redis(redis) => redis.release(key, &mark).await,
         };
         self.count(done)
+    }
+
+    /// Reads about `most` entries at most, from a position on. Whoever goes from each part to the next sees everything that is
+    /// there all the while; what comes or goes meanwhile may be seen or not. It is no quick way to find anything.
+    ///
+    /// None: `from` is no position in this store.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn scan(
+        &self,
+        from: Option<&Position>,
+        most: usize,
+    ) -> Result<Option<Part>, Unavailable> {
+        let raw = match &self.0.backend {
+            Backend::Memory(memory) => {
+                let behind = from.map(Position::key);
+                let part = (behind != Some(None)).then(|| memory.scan(behind.flatten(), most));
+                return Ok(part);
+            }
+            Backend::File(file) => match from.map(Position::key) {
+                Some(None) => return Ok(None),
+                behind => file.scan(behind.flatten(), most),
+            },
+            Backend::Redis(redis) => match from.map(redis::Place::read) {
+                Some(None) => return Ok(None),
+                from => redis.scan(from.flatten(), most).await,
+            },
+        };
+        let Raw { blobs, next } = self.count(raw)?;
+        let mut entries = Vec::with_capacity(blobs.len());
+        for (key, blob) in blobs {
+            if seal::is_mark(&blob) {
+                continue;
+            }
+            let entry = self.opened(&key, Ok(Some(blob)))?;
+            entries.extend(entry.map(|entry| (key, entry)));
+        }
+        Ok(Some(Part { entries, next }))
     }
 
     /// Whether several proxies see the same entries.

@@ -2,6 +2,7 @@
 //!
 //! Reads take no lock. Contents are not sealed: the key would lie beside them.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -13,8 +14,9 @@ use papaya::{Compute, HashMap, Operation};
 use tokio::sync::Notify;
 
 use crate::condition::Condition;
+use crate::scan::{Part, Position};
 use crate::stats::Counters;
-use crate::{Entry, Key, Unavailable, Version};
+use crate::{Entry, Key, Unavailable, Version, seal};
 
 /// What an entry takes beside its value, about.
 const OVERHEAD: usize = 192;
@@ -105,6 +107,29 @@ impl Memory {
 
     pub(crate) fn release(&self, key: &Key, value: &[u8]) {
         self.0.remove_if(key, |slot| slot.value == value);
+    }
+
+    /// The first entries behind a key, in the order of keys. All are looked at for that.
+    pub(crate) fn scan(&self, behind: Option<Key>, most: usize) -> Part {
+        let now = Instant::now();
+        let slots = self.0.slots.pin();
+        let mut first: BTreeMap<Key, &Slot> = BTreeMap::new();
+        for (key, slot) in &slots {
+            let behind = behind.is_none_or(|behind| *key > behind);
+            if behind && slot.lives(now) && !seal::is_mark(&slot.value) {
+                first.insert(*key, slot);
+                if first.len() > most {
+                    first.pop_last();
+                }
+            }
+        }
+        let last = first.last_key_value().filter(|_| first.len() == most);
+        let next = last.map(|(key, _)| Position::behind(key));
+        let entries = first.into_iter();
+        Part {
+            entries: entries.map(|(key, slot)| (key, slot.entry())).collect(),
+            next,
+        }
     }
 
     pub(crate) fn entries(&self) -> (usize, usize) {

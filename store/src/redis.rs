@@ -29,6 +29,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::condition::Condition;
+use crate::scan::{Position, Raw};
 use crate::url::Servers;
 use crate::{Key, OpenError, Settings, Unavailable, Version, seal};
 use answer::Failure;
@@ -139,6 +140,55 @@ impl Redis {
         self.run(key, Kind::Write, release).await.map(drop)
     }
 
+    /// Entries of one server behind a place. Servers follow each other in the order of their names; while they change their
+    /// roles, entries may be missed.
+    pub(crate) async fn scan(&self, from: Option<Place>, most: usize) -> Result<Raw, Unavailable> {
+        let deadline = Instant::now() + self.patience;
+        self.shared.master(0, deadline).await?;
+        let topology = self.shared.topology.load_full();
+        let mut masters = topology.map_or_else(Vec::new, |all| all.masters.clone());
+        masters.sort_unstable_by_key(Address::to_string);
+        let (server, cursor) = from.map_or((String::new(), 0), |Place { server, cursor }| {
+            (server, cursor)
+        });
+        let mut masters = masters
+            .into_iter()
+            .skip_while(|address| address.to_string() < server);
+        let Some(master) = masters.next() else {
+            return Ok(Raw::end());
+        };
+        let cursor = if master.to_string() == server {
+            cursor
+        } else {
+            0
+        };
+        let command = command::scan(cursor, most);
+        let node = self.shared.node(&master)?;
+        let asked = tokio::time::timeout_at(deadline, node.read(&command)).await;
+        let (cursor, names) = match asked {
+            Ok(Ok(value)) => answer::names(value)?,
+            Ok(Err(_)) | Err(_) => {
+                self.shared.doubt.notify_one();
+                return Err(Unavailable::Away);
+            }
+        };
+        let next = if cursor == 0 {
+            masters.next().map(|master| (master, 0))
+        } else {
+            Some((master, cursor))
+        };
+        let keys = names.iter().filter_map(|name| command::key(name));
+        let read = keys.map(async |key| Ok((key, self.get(&key).await?)));
+        let read = futures::future::try_join_all(read).await?;
+        Ok(Raw {
+            blobs: read
+                .into_iter()
+                .filter_map(|(key, blob)| Some((key, blob?)))
+                .collect(),
+            next: next.map(|(server, cursor)| Position::of(format_args!("{cursor} {server}"))),
+        })
+    }
+
     async fn run(
         &self,
         key: &Key,
@@ -195,6 +245,23 @@ impl Redis {
                 (Failure::Ask(to), _) => redirected = Some((self.shared.node(&to)?, true)),
             }
         }
+    }
+}
+
+/// Where a scan goes on.
+#[derive(Debug)]
+pub(crate) struct Place {
+    server: String,
+    cursor: u64,
+}
+
+impl Place {
+    pub(crate) fn read(position: &Position) -> Option<Self> {
+        let (cursor, server) = position.as_str().split_once(' ')?;
+        Some(Self {
+            server: server.to_owned(),
+            cursor: cursor.parse().ok()?,
+        })
     }
 }
 

@@ -152,6 +152,11 @@ pub(crate) fn mark(holder: &[u8]) -> Vec<u8> {
     [&[LEASE][..], holder.as_bytes()].concat()
 }
 
+/// Whether something is what a lease holds.
+pub(crate) fn is_mark(value: &[u8]) -> bool {
+    value.len() == 33 && value.first() == Some(&LEASE)
+}
+
 /// What tells a sealed value from all others.
 pub(crate) fn version(blob: &[u8]) -> Option<Version> {
     let nonce = blob.get(NONCE_AT..HEAD)?;

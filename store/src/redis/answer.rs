@@ -55,6 +55,21 @@ pub(super) fn bytes(value: Value) -> Result<Option<Vec<u8>>, Unavailable> {
     }
 }
 
+/// The next cursor, and the names that were found.
+pub(super) fn names(value: Value) -> Result<(u64, Vec<String>), Unavailable> {
+    let Value::Array(parts) = value else {
+        return Err(strange(&value));
+    };
+    match parts.as_slice() {
+        [cursor, Value::Array(names)] => {
+            let cursor = text(cursor).and_then(|cursor| cursor.parse().ok());
+            let cursor = cursor.ok_or(Unavailable::Uncertain)?;
+            Ok((cursor, names.iter().filter_map(text).collect()))
+        }
+        _ => Err(strange(&Value::Nil)),
+    }
+}
+
 /// Whether a condition held.
 pub(super) fn done(value: &Value) -> Result<bool, Unavailable> {
     match value {

@@ -1,6 +1,5 @@
 //! What is asked of Redis.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use redis::{Cmd, cmd};
@@ -31,15 +30,29 @@ return 0";
 /// Longest time that Redis is told; anything longer is for ever.
 const LONGEST: u64 = 1000 * 86_400 * 365 * 1000;
 
+/// What all names of entries begin with.
+const PREFIX: &str = "postern:";
+
 /// What an entry is called in Redis.
 pub(super) fn name(key: &Key) -> String {
-    let mut name = String::with_capacity(72);
-    name.push_str("postern:");
-    for byte in key.as_bytes() {
-        // Writing to a String does not fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    format!("{PREFIX}{}", key.to_hex())
+}
+
+/// Which entry is called so; none of ours where it is called otherwise.
+pub(super) fn key(name: &str) -> Option<Key> {
+    Key::from_hex(name.strip_prefix(PREFIX)?)
+}
+
+/// Some names of entries behind a cursor; about so many are looked at.
+pub(super) fn scan(cursor: u64, most: usize) -> Cmd {
+    let mut command = cmd("SCAN");
+    command
+        .arg(cursor)
+        .arg("MATCH")
+        .arg(format!("{PREFIX}*"))
+        .arg("COUNT")
+        .arg(most);
+    command
 }
 
 /// Where a Cluster keeps it: CRC-16 (XMODEM) of the name, which has no braces.

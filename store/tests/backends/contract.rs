@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use store::{Key, Store};
+use store::{Key, Position, Store};
 
 const LONG: Option<Duration> = Some(Duration::from_secs(600));
 
@@ -26,6 +26,7 @@ pub(crate) async fn holds(store: &Store, others: &[Store]) {
     one_of_many_leases(&all).await;
     counts_without_losing_any(&all).await;
     sees_what_others_wrote(&all).await;
+    scans_everything_once(&all).await;
 }
 
 async fn reads_what_was_written(store: &Store) {
@@ -279,5 +280,40 @@ async fn sees_what_others_wrote(stores: &[Store]) {
     }
     for key in &written {
         stores[0].remove(key).await.unwrap();
+    }
+}
+
+/// In parts of any size, by any proxy; leases are no entries.
+async fn scans_everything_once(stores: &[Store]) {
+    let [first, ..] = stores else { return };
+    let key = |number: u32| Key::of("contract scan", &number.to_be_bytes());
+    let wanted: BTreeSet<Key> = (0..300).map(key).collect();
+    for (number, key) in wanted.iter().enumerate() {
+        first.put(key, &number.to_be_bytes(), LONG).await.unwrap();
+    }
+    let lease = Key::of("contract scan", b"lease");
+    let ttl = Duration::from_secs(600);
+    assert_eq!(first.lease(&lease, b"holder", ttl).await, Ok(true));
+    for (most, store) in [1000, 7].into_iter().zip(stores.iter().cycle()) {
+        let mut seen = Vec::new();
+        let mut from = None;
+        loop {
+            let part = store.scan(from.as_ref(), most).await.unwrap().unwrap();
+            for (key, entry) in part.entries {
+                assert_eq!(store.get(&key).await.unwrap(), Some(entry));
+                seen.push(key);
+            }
+            let Some(next) = part.next else { break };
+            from = Some(Position::told(&next.to_string()));
+        }
+        seen.retain(|key| wanted.contains(key) || *key == lease);
+        let once: BTreeSet<Key> = seen.iter().copied().collect();
+        assert_eq!((once.len(), seen.len()), (300, 300), "{most} at a time");
+        assert_eq!(once, wanted);
+    }
+    let nowhere = Position::told("nowhere");
+    assert_eq!(first.scan(Some(&nowhere), 7).await, Ok(None));
+    for key in wanted.iter().chain([&lease]) {
+        first.remove(key).await.unwrap();
     }
 }
