@@ -378,6 +378,7 @@ impl<'a> Plugin<'a> {
             closed: String::new(),
             references: references.collect(),
             same_consumer: spec.consumers.if_different == IfDifferent::Refuse,
+            id: self.object.id(),
         }
     }
 

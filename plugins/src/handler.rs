@@ -163,6 +163,8 @@ pub struct Refusal {
 pub struct BuildContext<'a> {
     /// Key of the plugin in the snapshot, "Plugin/<namespace>/<name>".
     pub key: &'a str,
+    /// Tells it from every other plugin, also from one that had its name before: what it issues is bound to this.
+    pub id: &'a str,
     /// Whose credentials count.
     pub namespaces: Namespaces,
     /// The Consumer of `anonymous`, as "Consumer/<namespace>/<name>", whether or not it exists.

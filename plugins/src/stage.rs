@@ -136,6 +136,7 @@ pub(crate) fn handler(
         config,
         BuildContext {
             key: "Plugin/shop/it",
+            id: "1",
             namespaces: directory.namespaces(namespaces.iter().copied()),
             anonymous: anonymous.as_deref(),
             values: Values::new(&values()),

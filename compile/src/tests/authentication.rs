@@ -385,6 +385,28 @@ metadata: {name: alice, namespace: shop, uid: ''}
 }
 
 #[test]
+fn a_plugin_that_is_made_again_is_another() {
+    let id = |uid: &str| {
+        let world = World::of(&format!(
+            "
+apiVersion: postern.dev/v1alpha1
+kind: AuthPlugin
+metadata: {{name: keys, namespace: shop, uid: '{uid}'}}
+spec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r}}], keyAuth: {{}}}}
+"
+        ));
+        world.plugin("Plugin/shop/keys").id
+    };
+    let (first, second) = (
+        "11111111-1111-4111-8111-111111111111",
+        "22222222-2222-4222-8222-222222222222",
+    );
+    assert_eq!((&*id(first), &*id(second)), (first, second));
+    assert_eq!(id(""), id(""));
+    assert!(!id("").is_empty());
+}
+
+#[test]
 fn times() {
     let spec = "{consumerRef: {name: alice}, notBefore: '1970-01-01T00:00:10.5Z', expiresAt: '1970-01-01T00:00:00Z', \
                 keyAuth: {hash: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'}}";

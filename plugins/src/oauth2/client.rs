@@ -132,7 +132,7 @@ impl Handler {
     /// What is issued to an application.
     pub(super) fn subject(&self, client: &Client, scope: String, user: &str) -> Subject {
         Subject {
-            plugin: self.key().to_owned(),
+            plugin: self.id().to_owned(),
             global: self.settings().global_credentials,
             client_id: client.client_id.clone(),
             application: client.id.clone(),
@@ -147,7 +147,7 @@ impl Handler {
         if global {
             self.settings().global_credentials
         } else {
-            *plugin == *self.key()
+            *plugin == *self.id()
         }
     }
 }

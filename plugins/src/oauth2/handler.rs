@@ -27,7 +27,7 @@ const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
 #[derive(Debug)]
 pub struct Handler {
     config: Config,
-    key: Box<str>,
+    id: Box<str>,
     header: HeaderName,
     provision_key: ProvisionKey,
     namespaces: Namespaces,
@@ -215,7 +215,7 @@ impl Handler {
             challenge("Bearer", realm, Some(&error))
         };
         Ok(Self {
-            key: context.key.into(),
+            id: context.id.into(),
             header: HeaderName::from_bytes(config.auth_header_name.as_bytes())
                 .map_err(|_| "authHeaderName: it is no name of a header".to_owned())?,
             provision_key: ProvisionKey(digest_of(context.values.value("provisionKeySecretRef")?)),
@@ -485,8 +485,8 @@ impl Handler {
         &self.config
     }
 
-    pub(super) const fn key(&self) -> &str {
-        &self.key
+    pub(super) const fn id(&self) -> &str {
+        &self.id
     }
 
     pub(super) const fn header(&self) -> &HeaderName {

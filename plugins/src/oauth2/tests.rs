@@ -88,10 +88,10 @@ fn application(directory: &Directory, client_id: &str, secret: Option<&str>) -> 
 
 impl Rig {
     fn new(config: &str) -> Self {
-        Self::over(config, stage::services().store, None, "Plugin/shop/it")
+        Self::over(config, stage::services().store, None, "it")
     }
 
-    fn over(config: &str, store: Store, folder: Option<tempfile::TempDir>, key: &str) -> Self {
+    fn over(config: &str, store: Store, folder: Option<tempfile::TempDir>, id: &str) -> Self {
         let directory = stage::directory();
         application(&directory, "app", Some("sec"));
         application(&directory, "second", Some("sec2"));
@@ -104,7 +104,8 @@ impl Rig {
         let handler = Handler::build(
             config,
             BuildContext {
-                key,
+                key: "Plugin/shop/it",
+                id,
                 namespaces: directory.namespaces(["shop"]),
                 anonymous: None,
                 values: Values::new(&[("provisionKeySecretRef".to_owned(), "prov".into())]),
@@ -219,7 +220,7 @@ impl Rig {
 #[tokio::test]
 async fn a_code_becomes_tokens_over_every_store() {
     for (kind, store, folder) in stores().await {
-        let rig = Rig::over(ALL, store, folder, "Plugin/shop/it");
+        let rig = Rig::over(ALL, store, folder, "it");
         let given = rig.authorize(&[("state", "a b&c")]).await;
         assert_eq!(given.status, 200, "{kind}");
         assert_eq!(given.sent("state").unwrap(), "a b&c");
@@ -338,7 +339,7 @@ async fn a_store_that_fails_is_said_to_and_opens_nothing() {
     };
     let background = stage::services().background;
     let full = Store::open_with(&Url::memory(), keys, background, settings).await;
-    let rig = Rig::over(ALL, full.unwrap(), None, "Plugin/shop/it");
+    let rig = Rig::over(ALL, full.unwrap(), None, "it");
     for said in [
         rig.authorize(&[]).await,
         rig.token(&[("grant_type", "client_credentials")]).await,

@@ -122,6 +122,7 @@ fn build(
         config,
         BuildContext {
             key: "Plugin/shop/it",
+            id: "1",
             namespaces: directory.namespaces(["shop"]),
             anonymous: None,
             values: Values::new(&values),

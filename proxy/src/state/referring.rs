@@ -100,6 +100,8 @@ impl State {
                         config,
                         BuildContext {
                             key,
+                            // A control plane that tells no ids tells plugins apart by their names.
+                            id: if from.id.is_empty() { key } else { &from.id },
                             namespaces,
                             anonymous,
                             values: Values::new(values),

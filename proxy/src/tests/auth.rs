@@ -64,6 +64,7 @@ fn plugin(
     let kind = config.kind();
     let context = BuildContext {
         key: name,
+        id: name,
         namespaces: directory.namespaces(["shop"]),
         anonymous: None,
         values: Values::new(&[]),

@@ -112,6 +112,7 @@ fn over(store: Store, directory: &Directory, methods: &Value) -> Handler {
         .collect();
     let context = BuildContext {
         key: "Plugin/shop/it",
+        id: "1",
         namespaces: directory.namespaces(["shop"]),
         anonymous: config.anonymous().map(|_| "Consumer/shop/guest"),
         values: Values::new(&values),

@@ -37,7 +37,7 @@ fn race(rig: &Arc<Rig>, parameters: Vec<(&'static str, String)>) -> Vec<Said> {
 #[tokio::test]
 async fn of_many_that_redeem_a_code_one_gets_tokens_over_every_store() {
     for (kind, store, folder) in stores().await {
-        let rig = Arc::new(Rig::over(ALL, store, folder, "Plugin/shop/it"));
+        let rig = Arc::new(Rig::over(ALL, store, folder, "it"));
         for _ in 0..3 {
             let code = rig.code(&[]).await;
             let said = race(
@@ -55,7 +55,7 @@ async fn of_many_that_redeem_a_code_one_gets_tokens_over_every_store() {
 #[tokio::test]
 async fn of_many_that_refresh_one_gets_tokens_over_every_store() {
     for (kind, store, folder) in stores().await {
-        let rig = Arc::new(Rig::over(ALL, store, folder, "Plugin/shop/it"));
+        let rig = Arc::new(Rig::over(ALL, store, folder, "it"));
         for _ in 0..3 {
             let tokens = rig.redeem(&rig.code(&[]).await).await;
             let refresh = tokens.text("refresh_token").to_owned();
@@ -75,7 +75,7 @@ async fn of_many_that_refresh_one_gets_tokens_over_every_store() {
 #[tokio::test]
 async fn a_code_that_comes_again_ends_all_that_followed_from_it() {
     for (kind, store, folder) in stores().await {
-        let rig = Rig::over(ALL, store, folder, "Plugin/shop/it");
+        let rig = Rig::over(ALL, store, folder, "it");
         let code = rig.code(&[]).await;
         let first = rig.redeem(&code).await;
         let second = rig.refresh(first.text("refresh_token")).await;
@@ -97,7 +97,7 @@ async fn a_code_that_comes_again_ends_all_that_followed_from_it() {
 #[tokio::test]
 async fn a_replaced_refresh_token_of_a_public_application_ends_its_line() {
     for (kind, store, folder) in stores().await {
-        let rig = Rig::over(ALL, store, folder, "Plugin/shop/it");
+        let rig = Rig::over(ALL, store, folder, "it");
         let public = [("client_id", "spa"), ("code_challenge", CHALLENGE)];
         let code = rig.code(&public).await;
         let ask = |more: &[(&'static str, &str)]| {
@@ -210,7 +210,7 @@ async fn tokens_end_with_their_time_application_consumer_and_plugin() {
         r#"{"enableClientCredentials":true,"tokenExpiration":100}"#,
         store.clone(),
         None,
-        "Plugin/shop/it",
+        "it",
     );
     let token = rig.token(&[("grant_type", "client_credentials")]).await;
     let token = token.text("access_token").to_owned();
@@ -220,7 +220,7 @@ async fn tokens_end_with_their_time_application_consumer_and_plugin() {
         r#"{"enableClientCredentials":true}"#,
         store.clone(),
         None,
-        "Plugin/shop/other",
+        "other",
     );
     assert_eq!(other.present(&token).await, "other_plugin");
 

@@ -125,6 +125,7 @@ impl Provider {
         let values = [("clientSecretRef".to_owned(), Bytes::from_static(b"s/cret"))];
         let context = BuildContext {
             key: "Plugin/shop/it",
+            id: "1",
             namespaces: directory.namespaces(["shop"]),
             anonymous: None,
             values: Values::new(&values),
