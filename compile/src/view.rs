@@ -220,6 +220,10 @@ impl Object {
     pub fn id(&self) -> String {
         match &self.body {
             Body::Consumer(spec) => consumers::id(self, spec),
+            // It counts as one, in the data plane too.
+            _ if self.is_credential_secret() => {
+                consumers::default_id(self, Kind::Credential.plural())
+            }
             _ => consumers::default_id(self, self.reference.kind.plural()),
         }
     }

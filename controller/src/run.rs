@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use compile::Settings;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use plugins::oauth2::ledger::Ledger;
 use prometheus_client::registry::Registry;
+use store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -75,7 +77,11 @@ pub enum Error {
 ///
 /// # Errors
 /// What is needed from the start is not there: access to a cluster, ports.
-pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    options: Options,
+    store: Option<Store>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let config = access(&options).await?;
     let namespace = options
         .namespace
@@ -87,6 +93,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         client,
         namespace,
         options,
+        ledger: store.map(Ledger::new),
         hub: Hub::default(),
         metrics: Arc::default(),
         tasks: TaskTracker::new(),
@@ -126,6 +133,8 @@ struct Plane {
     namespace: String,
     pod: String,
     client: kube::Client,
+    /// Tokens of applications, where the proxies' store is known.
+    ledger: Option<Ledger>,
     hub: Hub,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
@@ -323,7 +332,8 @@ impl Plane {
             }
         };
         let names = self.options.server_names(&self.namespace);
-        let api = api::Api::of_cluster(options, held.clone(), self.client.clone(), names);
+        let (client, ledger) = (self.client.clone(), self.ledger.clone());
+        let api = api::Api::of_cluster(options, held.clone(), client, names, ledger);
         self.tasks
             .spawn(api::serve(listener, Some(tls), api, self.shutdown.clone()));
         Ok(())

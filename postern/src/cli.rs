@@ -34,6 +34,14 @@ Examples:
   postern explain http://shop.test:8000/orders -H 'apikey: KEY'
   postern crds | kubectl apply -f -";
 
+/// What a store is for a controller.
+const STORE: &str = "The store that the proxies share, whose tokens the Admin API looks after";
+const STORE_LONG: &str = "\
+The store that the proxies share, whose tokens the Admin API looks after
+
+redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], redis+cluster://HOST[:PORT],… or redis+sentinel://HOST[:PORT],…/MASTER[/DATABASE]; \
+rediss in place of redis is over TLS. [default: none, /oauth2_tokens of the Admin API answers 503]";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<Run>),
@@ -82,10 +90,12 @@ pub(crate) struct Run {
 #[command(after_help = "\
 Examples:
   postern controller --namespace postern-system
-  postern controller --kubeconfig ~/.kube/config --watch-namespaces shop,billing")]
+  postern controller --kubeconfig ~/.kube/config --watch-namespaces shop,billing", mut_arg("url", |url| url.help(STORE).long_help(STORE_LONG)))]
 pub(crate) struct Controller {
     #[command(flatten)]
     pub(crate) controller: controller::Options,
+    #[command(flatten)]
+    pub(crate) store: proxy::storage::Place,
 }
 
 /// Serve what a control plane elsewhere says: the data plane

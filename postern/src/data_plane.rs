@@ -1,6 +1,6 @@
 //! `postern proxy`.
 
-use proxy::Source;
+use proxy::{Plane, Source};
 
 use crate::cli::Proxy;
 use crate::run::Error;
@@ -8,11 +8,9 @@ use crate::shutdown;
 
 pub(crate) async fn run(options: Proxy) -> Result<(), Error> {
     let shutdown = shutdown::on_signal().map_err(Error::Signals)?;
-    proxy::run(
-        options.proxy,
-        Source::Controller(options.controller),
-        shutdown,
-    )
-    .await?;
+    let plane = Plane::open(options.proxy).await?;
+    plane
+        .run(Source::Controller(options.controller), shutdown)
+        .await?;
     Ok(())
 }

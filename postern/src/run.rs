@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use controller::files::{self, Example, InForce, Input, ListenerInForce};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use proxy::Source;
 use proxy::options::Networks;
+use proxy::{Plane, Source};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -60,19 +60,19 @@ pub(crate) async fn run(options: Run) -> Result<(), Error> {
         failure: None,
     };
     let status = proxy.status_address;
-    let serve = proxy::run(
-        proxy,
-        Source::Local {
-            changes: receive_changes,
-            acks,
-        },
-        shutdown.clone(),
-    );
+    let plane = Plane::open(proxy).await?;
+    let store = plane.store();
+    let source = Source::Local {
+        changes: receive_changes,
+        acks,
+    };
+    let serve = plane.run(source, shutdown.clone());
     let files = files::run(
         files::Options {
             inputs,
             state_dir,
             admin,
+            store,
         },
         changes,
         receive_acks,

@@ -44,6 +44,7 @@ pub use options::{ControllerOptions, Options, Source};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
+use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Status;
@@ -68,23 +69,56 @@ pub enum Error {
     },
 }
 
-/// Runs the data plane until `shutdown` is cancelled and running requests are done, or the drain timeout is over.
-///
-/// # Errors
-/// What is needed from the start is not there: the status address, the state folder, the log file, threads. Or all workers
-/// have ended, which they never should.
-pub async fn run(
+/// The data plane with its store, before it serves anybody.
+#[derive(Debug)]
+pub struct Plane {
     options: Options,
-    source: Source,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+    background: Background,
+    store: Store,
+}
+
+impl Plane {
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// It cannot be used; there is no thread to be had.
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        let background = Background::start(&options.outbound_deny)?;
+        let store = options.store.open(background.handle().clone()).await?;
+        Ok(Self {
+            options,
+            background,
+            store,
+        })
+    }
+
+    /// The store of tokens and sessions. It works for as long as the plane is there.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// Serves until `shutdown` is cancelled and running requests are done, or the drain timeout is over.
+    ///
+    /// # Errors
+    /// What is needed from the start is not there: the status address, the state folder, the log file, threads. Or all
+    /// workers have ended, which they never should.
+    pub async fn run(self, source: Source, shutdown: CancellationToken) -> Result<(), Error> {
+        run(self, source, shutdown).await
+    }
+}
+
+async fn run(plane: Plane, source: Source, shutdown: CancellationToken) -> Result<(), Error> {
+    let Plane {
+        options,
+        background,
+        store,
+    } = plane;
     let count = options
         .workers
         .or_else(|| std::thread::available_parallelism().ok())
         .map_or(1, NonZeroUsize::get);
     let metrics = Metrics::new(count);
-    let background = Background::start(&options.outbound_deny)?;
-    let store = storage::open(&options.store, background.handle().clone()).await?;
     metrics.process().store(&store);
     let status = Arc::new(Status::default());
     let explainer = Arc::new(OnceLock::new());

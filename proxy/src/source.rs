@@ -99,7 +99,7 @@ pub(crate) fn start(
     tokio::spawn(attend::follow(attended_watch, shutdown.clone()));
     match source {
         Source::Controller(controller) => {
-            let store = options.store.url.as_ref().and_then(Url::shared_name);
+            let store = options.store.place.url.as_ref().and_then(Url::shared_name);
             let source = grpc::Source {
                 options: controller,
                 store: store.unwrap_or_default(),

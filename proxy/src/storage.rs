@@ -11,12 +11,29 @@ use crate::Error;
 use crate::key_file::{own_key, read_key};
 use crate::options::duration;
 
-/// Options of the store.
+/// Options of a proxy's store.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Store options")]
 // The name of the type is that of the options around it, and names of groups must be unique.
 #[group(skip)]
 pub struct Options {
+    #[command(flatten)]
+    pub place: Place,
+
+    /// Bytes that memory: may hold; when it is full, nothing new is taken until something has expired
+    #[arg(
+        long = "store-memory-limit",
+        env = "POSTERN_STORE_MEMORY_LIMIT",
+        value_name = "BYTES",
+        default_value_t = 256 << 20
+    )]
+    pub memory_limit: usize,
+}
+
+/// Which store, and how it is used.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Place {
     /// Where tokens and sessions are kept
     ///
     /// memory: is gone with the process. file:PATH is used by one proxy at a time, and keeps what was acknowledged through
@@ -74,15 +91,6 @@ pub struct Options {
     /// How long a request waits for a store that does not answer: "2s", "500ms"
     #[arg(long = "store-timeout", env = "POSTERN_STORE_TIMEOUT", value_name = "DURATION", default_value = "2s", value_parser = duration)]
     pub timeout: Duration,
-
-    /// Bytes that memory: may hold; when it is full, nothing new is taken until something has expired
-    #[arg(
-        long = "store-memory-limit",
-        env = "POSTERN_STORE_MEMORY_LIMIT",
-        value_name = "BYTES",
-        default_value_t = 256 << 20
-    )]
-    pub memory_limit: usize,
 }
 
 impl Options {
@@ -91,26 +99,52 @@ impl Options {
     /// # Errors
     /// The key cannot be made.
     pub fn default_to(&mut self, folder: &Path) -> Result<(), Error> {
-        let url = self
+        let place = &mut self.place;
+        let url = place
             .url
             .get_or_insert_with(|| Url::file(folder.join("store.redb")));
-        if !url.is_memory() && self.key_files.is_empty() {
+        if !url.is_memory() && place.key_files.is_empty() {
             crate::last_good::make_folder(folder)?;
             let path = folder.join("store.key");
             own_key(&path).map_err(|source| wrong("making the store's key", &path, source))?;
-            self.key_files.push(path);
+            place.key_files.push(path);
         }
         Ok(())
     }
 }
 
-/// Opens the store; its own work goes on on `runtime`.
-pub(crate) async fn open(options: &Options, runtime: Handle) -> Result<Store, Error> {
-    let url = options.url.clone().unwrap_or_else(Url::memory);
-    let failed = |what: &str, error: String| Error::Start {
+impl Options {
+    /// Opens the store; its own work goes on on `runtime`.
+    pub(crate) async fn open(&self, runtime: Handle) -> Result<Store, Error> {
+        open(&self.place, self.memory_limit, runtime).await
+    }
+}
+
+impl Place {
+    /// Opens a store that others have, too; its own work goes on on `runtime`.
+    ///
+    /// # Errors
+    /// Nobody else can have this store; it cannot be used.
+    pub async fn open_shared(&self, runtime: Handle) -> Result<Store, Error> {
+        if !self.url.as_ref().is_some_and(Url::is_shared) {
+            return Err(failed("--store", OWN));
+        }
+        open(self, Settings::default().memory_limit, runtime).await
+    }
+}
+
+/// What is wrong with a store of one process for another.
+const OWN: &str = "only a store that the proxies share can be looked into from here: one in Redis";
+
+fn failed(what: &str, error: impl ToString) -> Error {
+    Error::Start {
         what: what.to_owned(),
-        source: std::io::Error::other(error),
-    };
+        source: std::io::Error::other(error.to_string()),
+    }
+}
+
+async fn open(options: &Place, memory_limit: usize, runtime: Handle) -> Result<Store, Error> {
+    let url = options.url.clone().unwrap_or_else(Url::memory);
     let mut secrets = Vec::with_capacity(options.key_files.len());
     for path in &options.key_files {
         let secret =
@@ -122,17 +156,17 @@ pub(crate) async fn open(options: &Options, runtime: Handle) -> Result<Store, Er
     } else {
         SealingKeys::new(&secrets)
     };
-    let keys = keys.map_err(|error| failed("--store-key-file", error.to_string()))?;
+    let keys = keys.map_err(|error| failed("--store-key-file", error))?;
     let settings = Settings {
         patience: options.timeout,
-        memory_limit: options.memory_limit,
+        memory_limit,
         ca: read(options.ca_file.as_deref(), "--store-ca-file")?,
         password: password(options.password_file.as_deref())?,
         replicas: options.replicas,
     };
     Store::open_with(&url, keys, runtime, settings)
         .await
-        .map_err(|error| failed("--store", error.to_string()))
+        .map_err(|error| failed("--store", error))
 }
 
 fn read(path: Option<&Path>, flag: &str) -> Result<Option<Vec<u8>>, Error> {

@@ -59,6 +59,66 @@ capabilities:
 {{- default (printf "%s-proxy-store" (include "postern.fullname" .)) .Values.proxy.store.existingKeySecret -}}
 {{- end -}}
 
+{{/* Environment and volume by which the store of the proxies is reached. */}}
+{{- define "postern.storeEnv" -}}
+{{- $store := .Values.proxy.store -}}
+- name: POSTERN_STORE
+  {{- if $store.existingUrlSecret }}
+  valueFrom: {secretKeyRef: {name: {{ $store.existingUrlSecret }}, key: url}}
+  {{- else }}
+  value: {{ $store.url | quote }}
+  {{- end }}
+- name: POSTERN_STORE_KEY_FILE
+  value: /var/run/postern/store/key{{ if $store.oldKey }},/var/run/postern/store/old-key{{ end }}
+- name: POSTERN_STORE_TIMEOUT
+  value: {{ $store.timeout | quote }}
+{{- if $store.existingPasswordSecret }}
+- name: POSTERN_STORE_PASSWORD_FILE
+  value: /var/run/postern/store/password
+{{- end }}
+{{- if $store.existingCaSecret }}
+- name: POSTERN_STORE_CA_FILE
+  value: /var/run/postern/store/ca.crt
+{{- end }}
+{{- if ne (toString $store.replicas) "" }}
+- name: POSTERN_STORE_REPLICAS
+  value: {{ $store.replicas | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "postern.storeVolume" -}}
+{{- $store := .Values.proxy.store -}}
+- name: store
+  projected:
+    defaultMode: 0440
+    sources:
+    - secret:
+        name: {{ include "postern.storeKeySecret" . }}
+        items:
+        - {key: key, path: key}
+        {{- if $store.oldKey }}
+        - {key: old-key, path: old-key}
+        {{- end }}
+    {{- with $store.existingPasswordSecret }}
+    - secret:
+        name: {{ . }}
+        items: [{key: password, path: password}]
+    {{- end }}
+    {{- with $store.existingCaSecret }}
+    - secret:
+        name: {{ . }}
+        items: [{key: ca.crt, path: ca.crt}]
+    {{- end }}
+{{- end -}}
+
+{{/* Not empty where the Admin API looks after tokens: the proxies share a store. */}}
+{{- define "postern.storeOfAdminApi" -}}
+{{- $store := .Values.proxy.store -}}
+{{- if and .Values.adminApi.enabled (or $store.existingUrlSecret (hasPrefix "redis" $store.url)) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* A map as NAME=VALUE,NAME=VALUE. */}}
 {{- define "postern.pairs" -}}
 {{- $pairs := list -}}

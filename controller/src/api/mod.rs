@@ -18,36 +18,35 @@ mod options;
 mod page;
 mod refused;
 mod schema;
-mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod tree;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::MethodRouter;
 use compile::{Compiler, Kind, ObjectRef};
+use plugins::oauth2::ledger::Ledger;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::files::Places;
 use crate::held::Held;
 use access::{Access, Caller};
 use endpoint::{Call, Endpoint};
 use guard::Hosts;
 use names::{renamed, violations};
 use refused::Refused;
-use store::Store;
+use writer::Writer;
 
 pub use options::{Address, ClusterOptions, RunOptions};
 pub(crate) use tls::{http1, of_secret};
+pub(crate) use writer::Folder;
 
 /// Why the Admin API cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +74,11 @@ pub enum Error {
 /// The Admin API.
 pub(crate) struct Api {
     held: Held,
-    store: Store,
+    writer: Writer,
     access: Access,
     hosts: Hosts,
+    /// Tokens of applications; none where the store that the proxies share is out of reach.
+    ledger: Option<Ledger>,
     /// Where objects are made when nobody says.
     namespace: String,
 }
@@ -87,13 +88,13 @@ impl Api {
     pub(crate) fn of_files(
         options: &RunOptions,
         held: Held,
-        folder: Option<PathBuf>,
-        places: Places,
-        look: Arc<Notify>,
+        folder: Folder,
+        ledger: Ledger,
     ) -> Self {
         Self {
             held,
-            store: Store::folder(folder, places, look),
+            writer: Writer::folder(folder),
+            ledger: Some(ledger),
             access: Access::Loopback,
             hosts: Hosts::new(options.admin_hosts.iter().cloned()),
             namespace: options.admin_namespace.clone(),
@@ -106,10 +107,12 @@ impl Api {
         held: Held,
         client: kube::Client,
         names: Vec<String>,
+        ledger: Option<Ledger>,
     ) -> Self {
         Self {
             held,
-            store: Store::cluster(client.clone()),
+            ledger,
+            writer: Writer::cluster(client.clone()),
             access: Access::cluster(client),
             hosts: Hosts::new(options.admin_hosts.iter().cloned().chain(names)),
             namespace: options.admin_namespace.clone(),

@@ -126,6 +126,11 @@ impl Paging {
         })
     }
 
+    /// How many entities are asked for.
+    pub(crate) const fn size(&self) -> usize {
+        self.size
+    }
+
     /// The place behind which this page begins.
     pub(crate) const fn after(&self) -> Option<&Place> {
         self.after.as_ref()
@@ -154,10 +159,15 @@ impl Paging {
             data.push(show(&item));
             last = Some(item);
         }
+        let next = last.filter(|_| more).map(|last| place(&last));
+        self.answer(data, next)
+    }
+
+    /// A page, and where the next one begins.
+    pub(crate) fn answer(&self, data: Vec<Value>, next: Option<Place>) -> Value {
         let mut answer = json!({"data": data, "next": null});
-        if let Some(last) = last.filter(|_| more) {
-            let place = json!(place(&last)).to_string();
-            let offset = URL_SAFE_NO_PAD.encode(place);
+        if let Some(place) = next {
+            let offset = URL_SAFE_NO_PAD.encode(json!(place).to_string());
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.append_pair("offset", &offset);
             query.extend_pairs(&self.kept);

@@ -206,7 +206,7 @@ impl Cluster {
             admin_tls_secret: None,
         };
         let client = kube::Client::new(Server(Arc::clone(&world)), "default");
-        let api = Arc::new(Api::of_cluster(&options, held, client, Vec::new()));
+        let api = Arc::new(Api::of_cluster(&options, held, client, Vec::new(), None));
         Self { world, api }
     }
 

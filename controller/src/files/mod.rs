@@ -25,8 +25,10 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use plugins::oauth2::ledger::Ledger;
 use snapshot::Change;
 use snapshot::proto::{Ack, Refusal};
+use store::Store;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -56,6 +58,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The Admin API.
     pub admin: api::RunOptions,
+    /// The proxy's, whose tokens the Admin API looks after.
+    pub store: Store,
 }
 
 /// Why files cannot be served at all.
@@ -107,6 +111,7 @@ pub async fn run(
         inputs,
         state_dir,
         admin,
+        store,
     } = options;
     check_inputs(&inputs)?;
     let admin_listener = api::open(&admin).await?;
@@ -117,7 +122,8 @@ pub async fn run(
     let look = Arc::new(Notify::new());
     let serving = TaskTracker::new();
     if let Some(listener) = admin_listener {
-        let api = admin_api(&admin, &inputs, &engine, Arc::clone(&look));
+        let folder = admin_folder(&inputs, &engine, Arc::clone(&look));
+        let api = api::Api::of_files(&admin, engine.held(), folder, Ledger::new(store));
         serving.spawn(api::serve(listener, None, api, shutdown.clone()));
     }
     let (mut first, mut thorough) = (true, true);
@@ -194,18 +200,13 @@ fn check_inputs(inputs: &[Input]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The Admin API over the engine's objects; it writes into the first folder.
-fn admin_api(
-    options: &api::RunOptions,
-    inputs: &[Input],
-    engine: &Engine,
-    look: Arc<Notify>,
-) -> api::Api {
+/// Where the Admin API writes: the first folder.
+fn admin_folder(inputs: &[Input], engine: &Engine, look: Arc<Notify>) -> api::Folder {
     let folder = inputs.iter().find_map(|input| match input {
         Input::Path(path) if path.is_dir() => Some(path.clone()),
         _ => None,
     });
-    api::Api::of_files(options, engine.held(), folder, engine.places(inputs), look)
+    api::Folder::new(folder, engine.places(inputs), look)
 }
 
 /// What the proxy could not take, once.

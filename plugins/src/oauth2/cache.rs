@@ -7,18 +7,15 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::HeaderValue;
 use store::Key;
 
+use super::ages::{Age, age};
 use super::records::{Access, is_over};
-use super::secrets::Digest;
 
 /// How many tokens a worker remembers; in a second in which there are more, the store is asked for the others.
 const MOST: usize = 1 << 14;
-/// How many tokens share the number that says when they have to be looked up again.
-const SHARED: usize = 1 << 10;
 
 /// An access token, ready to be judged.
 #[derive(Debug)]
@@ -57,10 +54,6 @@ impl Token {
     }
 }
 
-/// Says when what was read before may not count any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Age(u32);
-
 #[derive(Default)]
 struct Memory {
     /// Seconds since 1970.
@@ -70,18 +63,6 @@ struct Memory {
 
 thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::default();
-}
-
-static AGES: [AtomicU32; SHARED] = [const { AtomicU32::new(0) }; SHARED];
-
-fn age_of(digest: &[u8; 32]) -> Option<&'static AtomicU32> {
-    let [a, b, ..] = *digest;
-    AGES.get(usize::from(u16::from_be_bytes([a, b])) % SHARED)
-}
-
-/// To be asked before the store is.
-pub(super) fn age(key: &Key) -> Age {
-    Age(age_of(key.as_bytes()).map_or(0, |age| age.load(Ordering::Acquire)))
 }
 
 /// A token that was looked up in this second and has not been taken back since.
@@ -108,16 +89,11 @@ pub(super) fn note(key: Key, age: Age, token: &Rc<Token>, now: i64) {
     });
 }
 
-/// Forgets an access token on all threads, after the store has taken it back.
-pub(super) fn forget(digest: &Digest) {
-    if let Some(age) = age_of(digest.as_bytes()) {
-        age.fetch_add(1, Ordering::Release);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::ages::forget;
     use super::super::records::Subject;
+    use super::super::secrets::Digest;
     use super::*;
 
     fn token() -> Rc<Token> {

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use store::{Entry, Key, Unavailable};
 
+use super::ages;
 use super::answer::Refused;
 use super::cache::{self, Token};
 use super::handler::Handler;
+use super::ledger::{counting, end_line};
 use super::records::{
     Access, CODE_LIFETIME, Code, Line, Spent, Subject, end, is_over, read, ttl, write,
 };
@@ -20,9 +22,6 @@ use super::secrets::{Digest, Handle, Secret, access_key, code_key, random, refre
 
 /// How often a refresh token that may be used again is tried where others use it at the same time.
 const ATTEMPTS: usize = 64;
-/// How long it is known that a line has been revoked: longer than the code lives that began it.
-const REVOKED: Duration = Duration::from_secs(2 * CODE_LIFETIME as u64);
-
 /// Tokens for a client.
 #[derive(Debug)]
 pub(super) struct Tokens {
@@ -360,7 +359,7 @@ impl Handler {
                 )
                 .await?;
             if stored {
-                cache::forget(&line.access);
+                ages::forget(&line.access);
                 return Ok(tokens);
             }
         }
@@ -413,21 +412,13 @@ impl Handler {
         handle: &Handle,
         line: &Line,
     ) -> Result<(), Unavailable> {
-        let ended = Line {
-            revoked: true,
-            ..line.clone()
-        };
-        self.store()
-            .put(&handle.key(), &write(&ended), Some(REVOKED))
-            .await?;
-        cache::forget(&line.access);
-        Ok(())
+        end_line(self.store(), handle, line).await
     }
 
     /// Ends an access token; its line goes on.
     pub(super) async fn revoke_access(&self, key: &Key) -> Result<(), Unavailable> {
         self.store().remove(key).await?;
-        cache::forget(&Digest::of(key));
+        ages::forget(&Digest::of(key));
         Ok(())
     }
 
@@ -458,21 +449,8 @@ impl Handler {
         let Some(entry) = self.store().get(key).await? else {
             return Ok(None);
         };
-        let Some(access) = read::<Access>(&entry.value) else {
-            return Ok(None);
-        };
-        if is_over(access.expires, now) {
-            return Ok(None);
-        }
-        if let Some(handle) = &access.line {
-            let entry = self.store().get(&handle.key()).await?;
-            let line = entry.and_then(|entry| read::<Line>(&entry.value));
-            let own = Digest::of(key);
-            if !line.is_some_and(|line| !line.revoked && line.access == own) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(access))
+        let issued = counting(self.store(), key, &entry, now).await?;
+        Ok(issued.map(|issued| issued.access))
     }
 
     /// The same, ready to be judged, and remembered.
@@ -481,7 +459,7 @@ impl Handler {
         key: Key,
         now: i64,
     ) -> Result<Option<Rc<Token>>, Unavailable> {
-        let age = cache::age(&key);
+        let age = ages::age(&key);
         let Some(access) = self.access(&key, now).await? else {
             return Ok(None);
         };

@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ObjectName, Problem, Problems, Reference, SecretKeyRef, schema};
 
+#[cfg(feature = "ledger")]
+#[cfg_attr(
+    not(feature = "handlers"),
+    expect(dead_code, reason = "only handlers ask")
+)]
+mod ages;
 #[cfg(feature = "handlers")]
 mod answer;
 #[cfg(feature = "handlers")]
@@ -22,13 +28,23 @@ pub mod handler;
 mod inspect;
 #[cfg(feature = "handlers")]
 mod issue;
+#[cfg(feature = "ledger")]
+pub mod ledger;
 #[cfg(feature = "handlers")]
 mod metadata;
 #[cfg(feature = "handlers")]
 mod parameters;
-#[cfg(feature = "handlers")]
+#[cfg(feature = "ledger")]
+#[cfg_attr(
+    not(feature = "handlers"),
+    expect(dead_code, reason = "issuing needs the rest")
+)]
 mod records;
-#[cfg(feature = "handlers")]
+#[cfg(feature = "ledger")]
+#[cfg_attr(
+    not(feature = "handlers"),
+    expect(dead_code, reason = "issuing needs the rest")
+)]
 mod secrets;
 #[cfg(test)]
 #[cfg(feature = "handlers")]

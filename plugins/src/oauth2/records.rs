@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::secrets::{Digest, Handle};
@@ -13,7 +13,7 @@ pub(super) const CODE_LIFETIME: u32 = 300;
 /// To whom something was issued, by whom, and what for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Subject {
-    /// Key of the plugin that issued it.
+    /// Id of the plugin that issued it: a later one of its name is another.
     #[serde(rename = "p")]
     pub(super) plugin: String,
     /// Whether it counts for other plugins too.
@@ -120,6 +120,19 @@ pub(super) fn write(record: &impl Serialize) -> Vec<u8> {
 /// From the store; what cannot be read is not there.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()
+}
+
+/// Whether something in the store is an access token: a line and a code have all of its members, too, and others.
+pub(super) fn is_access(bytes: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Others {
+        #[serde(rename = "t")]
+        of_line: Option<IgnoredAny>,
+        #[serde(rename = "r")]
+        of_code: Option<IgnoredAny>,
+    }
+    read::<Others>(bytes).is_some_and(|others| others.of_line.is_none() && others.of_code.is_none())
+        && read::<Access>(bytes).is_some()
 }
 
 /// A lifetime for the store.

@@ -138,6 +138,43 @@ async fn the_admin_api_is_off_and_brings_its_rights_along() {
     }
 }
 
+/// Tokens can be looked after where all proxies have the same, and the controller holds the store's key for nothing else.
+#[tokio::test]
+async fn the_controller_reaches_the_store_for_the_admin_api_alone() {
+    let redis = "--set proxy.store.url=redis://redis";
+    let admin = "--set adminApi.enabled=true";
+    let by_secret = "--set proxy.store.existingUrlSecret=redis-url";
+    for (values, reaches) in [
+        (redis.to_owned(), false),
+        (admin.to_owned(), false),
+        (format!("{admin} {redis}"), true),
+        (format!("{admin} {by_secret}"), true),
+    ] {
+        let objects = render(&values).await;
+        let store = |name: &str| {
+            let pod = &find(&objects, "Deployment", name)["spec"]["template"]["spec"];
+            let container = &pod["containers"][0];
+            let of = |list: &Value, wanted: &dyn Fn(&str) -> bool| -> Vec<Value> {
+                let list = list.as_array().into_iter().flatten();
+                let wanted = list.filter(|one| one["name"].as_str().is_some_and(wanted));
+                wanted.cloned().collect()
+            };
+            (
+                of(&container["env"], &|name| name.starts_with("POSTERN_STORE")),
+                of(&container["volumeMounts"], &|name| name == "store"),
+                of(&pod["volumes"], &|name| name == "store"),
+            )
+        };
+        let (proxies, controllers) = (store("postern-proxy"), store("postern-controller"));
+        assert!(proxies.0.len() >= 3 && !proxies.2.is_empty(), "{proxies:?}");
+        if reaches {
+            assert_eq!(controllers, proxies, "{values}");
+        } else {
+            assert_eq!(controllers, <_>::default(), "{values}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn with_namespaces_to_watch_nothing_else_may_be_read() {
     let objects = render("--set controller.watchNamespaces={shop,blog}").await;
@@ -234,7 +271,9 @@ async fn every_variable_it_sets_is_a_flag_of_the_program() {
     let program = std::env::var("POSTERN").expect("suite.sh sets POSTERN");
     let everything = "--set proxy.workers=2 --set proxy.trustedProxies={10.0.0.0/8} --set controller.watchNamespaces={shop} \
                       --set controller.gatewayService.annotations.a=b --set adminApi.enabled=true \
-                      --set adminApi.hosts={admin.test} --set adminApi.tlsSecret=tls";
+                      --set adminApi.hosts={admin.test} --set adminApi.tlsSecret=tls \
+                      --set proxy.store.url=rediss://redis --set proxy.store.replicas=1 \
+                      --set proxy.store.existingPasswordSecret=redis --set proxy.store.existingCaSecret=redis-ca";
     let objects = render(everything).await;
     for command in ["controller", "proxy"] {
         let help = run(&program, &format!("{command} --help"), "").await;

@@ -3,6 +3,7 @@
 mod document;
 mod files;
 mod pages;
+mod tokens;
 mod writers;
 
 use harness::Rig;

@@ -14,8 +14,8 @@ use crate::api::answer::Answer;
 use crate::api::endpoint::{Call, Endpoint};
 use crate::api::names;
 use crate::api::refused::{Refused, Violations};
-use crate::api::store::Edit;
 use crate::api::tree::{set, take};
+use crate::api::writer::Edit;
 
 static BODY: LazyLock<Arc<Value>> = LazyLock::new(|| {
     Arc::new(json!({
@@ -224,7 +224,7 @@ async fn make(call: &Call, mut fields: Map<String, Value>) -> Result<ObjectRef, 
         secret: None,
     };
     let guard = |compiler: &Compiler| unique(compiler, &namespace, &spec, None);
-    call.api.store.create(&call.api.held, &guard, edit).await
+    call.api.writer.create(&call.api.held, &guard, edit).await
 }
 
 /// The specification with what a call changes.
@@ -360,7 +360,7 @@ pub(super) async fn change(
             secret: None,
         })
     };
-    api.store.update(&api.held, reference, &edit).await
+    api.writer.update(&api.held, reference, &edit).await
 }
 
 /// Its Credentials go with it: another Consumer of that name must not come by them.
@@ -400,11 +400,11 @@ async fn delete(call: Call) -> Result<Answer, Refused> {
                 "{credential} proves this consumer by its label: delete that Secret first"
             )));
         }
-        api.store.writable(credential)?;
+        api.writer.writable(credential)?;
     }
     for credential in &credentials {
-        api.store.delete(&api.held, credential).await?;
+        api.writer.delete(&api.held, credential).await?;
     }
-    api.store.delete(&api.held, &reference).await?;
+    api.writer.delete(&api.held, &reference).await?;
     Ok(Answer::NoContent)
 }

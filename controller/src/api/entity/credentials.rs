@@ -6,19 +6,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::Method;
-use compile::{Compiler, Kind, ObjectRef};
+use compile::{Compiler, Kind, Object, ObjectRef};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{Proof, consumers, fixed, list_of, namespace_for, namespace_schema, text};
+use super::oauth2s::OAuth2s;
+use super::{Proof, Seen, consumers, fixed, list_of, namespace_for, namespace_schema, text};
+use crate::api::Api;
 use crate::api::answer::Answer;
 use crate::api::endpoint::{Call, Endpoint};
 use crate::api::names;
 use crate::api::refused::Refused;
-use crate::api::store::{Edit, SecretData};
 use crate::api::tree::{at, take, text_at};
+use crate::api::writer::{Edit, SecretData};
 use reading::{found, list, owner, shown};
+
+pub(super) use reading::{consumer_of, spaces};
 
 type Type = &'static dyn Proof;
 
@@ -189,7 +193,7 @@ async fn make(
         secret: secret_data(&name, &made.entries),
     };
     let guard = |compiler: &Compiler| free(proof, compiler, space, &fields, None);
-    let created = call.api.store.create(&call.api.held, &guard, edit).await;
+    let created = call.api.writer.create(&call.api.held, &guard, edit).await;
     let reference = created.map_err(|refused| taken(proof, &fields, refused))?;
     Ok((reference, made.entries))
 }
@@ -288,7 +292,7 @@ async fn run_one(
         )));
     }
     if method == Method::DELETE {
-        call.api.store.delete(&call.api.held, &reference).await?;
+        call.api.writer.delete(&call.api.held, &reference).await?;
         return Ok(Answer::NoContent);
     }
     if method == Method::PUT {
@@ -378,9 +382,40 @@ async fn update(
     };
     let updated = call
         .api
-        .store
+        .writer
         .update(&call.api.held, reference, &edit)
         .await;
     updated.map_err(|refused| taken(proof, &fields, refused))?;
     Ok(entries.into_inner())
+}
+
+/// An application by its id or client id, and its id.
+pub(super) async fn application(
+    call: &Call,
+    verb: &str,
+    name: &str,
+) -> Result<(ObjectRef, String), Refused> {
+    let reference = found(&OAuth2s, call, verb, None, name).await?;
+    let of = reference.clone();
+    let look = move |_: &Api, compiler: &Compiler| {
+        let object = compiler.object(&of).ok_or(Refused::NotFound)?;
+        Ok(object.id())
+    };
+    let id = call.api.look(look).await?;
+    Ok((reference, id))
+}
+
+/// What an application in force calls itself by.
+pub(super) fn client_id(compiler: &Compiler, object: &Object) -> Option<String> {
+    // The Secret is read for an entry that is not secret.
+    let seen = Seen {
+        compiler,
+        object,
+        secrets: true,
+    };
+    let shown = OAuth2s.show(&seen);
+    let id = text(&shown, "client_id")?;
+    let reference = object.reference();
+    let holder = compiler.client_id_holder(&reference.namespace, id);
+    (holder == Some(reference)).then(|| id.to_owned())
 }

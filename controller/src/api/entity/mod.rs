@@ -6,6 +6,7 @@ mod credentials;
 mod find;
 mod jwts;
 mod key_auths;
+mod oauth2_tokens;
 mod oauth2s;
 mod plugin_config;
 mod plugins;
@@ -35,6 +36,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     for proof in PROOFS {
         all.extend(credentials::endpoints(proof));
     }
+    all.extend(oauth2_tokens::endpoints());
     all.extend(acls::endpoints());
     all.extend(plugins::endpoints());
     all.extend(services::endpoints());

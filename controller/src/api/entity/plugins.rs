@@ -15,8 +15,8 @@ use crate::api::endpoint::{Call, Endpoint};
 use crate::api::names;
 use crate::api::refused::{Refused, Violations};
 use crate::api::schema;
-use crate::api::store::Edit;
 use crate::api::tree::{at, set, take, text_at};
+use crate::api::writer::Edit;
 
 /// Tags have no field of their own in an AuthPlugin.
 pub(super) const TAGS: &str = "postern.dev/tags";
@@ -313,7 +313,7 @@ async fn create(of: Of, mut call: Call) -> Result<Answer, Refused> {
     };
     let reference = call
         .api
-        .store
+        .writer
         .create(&call.api.held, &|_| Ok(()), edit)
         .await?;
     Ok(Answer::Created(shown(&call.api, reference).await?))
@@ -462,7 +462,7 @@ fn tag(object: &mut Value, fields: &Map<String, Value>) -> Result<(), Refused> {
 
 /// What the API server would refuse.
 fn checked(object: &Value) -> Result<(), Refused> {
-    let decoded = crate::api::store::decoded(object)?;
+    let decoded = crate::api::writer::decoded(object)?;
     let mut found = Violations::default();
     for problem in decoded
         .auth_plugin()
@@ -521,7 +521,7 @@ async fn run_one(of: Of, method: Method, mut call: Call) -> Result<Answer, Refus
     match method {
         Method::GET => {}
         Method::DELETE => {
-            call.api.store.delete(&call.api.held, &reference).await?;
+            call.api.writer.delete(&call.api.held, &reference).await?;
             return Ok(Answer::NoContent);
         }
         _ => update(&call, &reference, fields, method == Method::PUT).await?,
@@ -587,7 +587,7 @@ async fn update(
         })
     };
     call.api
-        .store
+        .writer
         .update(&call.api.held, reference, &edit)
         .await
 }

@@ -15,6 +15,7 @@ async fn the_document_tells_the_truth() {
         [
             ("ADMIN", format!("http://127.0.0.1:{}", admin.port)),
             ("GATEWAY", "http://orders.test".to_owned()),
+            ("OLD_TOKEN", "x".repeat(32)),
         ],
     );
     shell.file("public.pem", &key.public_key_pem());

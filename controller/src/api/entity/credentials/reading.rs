@@ -24,7 +24,7 @@ pub(super) fn is(proof: Type, object: &Object) -> bool {
     }
 }
 
-pub(super) fn consumer_of(object: &Object) -> Option<ObjectRef> {
+pub(in crate::api::entity) fn consumer_of(object: &Object) -> Option<ObjectRef> {
     let name = match (object.credential(), object.credential_secret()) {
         (Some(spec), _) => spec.consumer_ref.name.as_str(),
         (None, Some((_, name))) => name,
@@ -220,7 +220,10 @@ impl List {
 }
 
 /// The namespaces that hold credentials.
-fn spaces(compiler: &Compiler, namespace: Option<&str>) -> BTreeSet<String> {
+pub(in crate::api::entity) fn spaces(
+    compiler: &Compiler,
+    namespace: Option<&str>,
+) -> BTreeSet<String> {
     KINDS
         .into_iter()
         .flat_map(|kind| find::namespaces(compiler, kind, namespace))

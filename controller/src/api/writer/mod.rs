@@ -4,19 +4,17 @@ mod cluster;
 mod folder;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use compile::{Compiler, Kind, Level, Object, ObjectRef};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, watch};
 
 use super::refused::Refused;
-use crate::files::Places;
 use crate::held::Held;
 use cluster::Cluster;
-use folder::Folder;
+
+pub(crate) use folder::Folder;
 
 /// Who writes, in the fields that it owns.
 pub(crate) const MANAGER: &str = "postern-admin";
@@ -49,7 +47,7 @@ pub(crate) type Change<'a> = &'a (dyn Fn(&Compiler, Value) -> Result<Edit, Refus
 pub(crate) type Guard<'a> = &'a (dyn Fn(&Compiler) -> Result<(), Refused> + Sync);
 
 /// Where entities are written.
-pub(crate) struct Store {
+pub(crate) struct Writer {
     backend: Backend,
     /// One change at a time: it is judged, made and in force before the next is judged.
     turn: Mutex<()>,
@@ -60,7 +58,7 @@ enum Backend {
     Folder(Folder),
 }
 
-impl Store {
+impl Writer {
     pub(crate) fn cluster(client: kube::Client) -> Self {
         Self {
             backend: Backend::Cluster(Cluster::new(client)),
@@ -68,9 +66,9 @@ impl Store {
         }
     }
 
-    pub(crate) fn folder(path: Option<PathBuf>, places: Places, look: Arc<Notify>) -> Self {
+    pub(crate) fn folder(folder: Folder) -> Self {
         Self {
-            backend: Backend::Folder(Folder::new(path, places, look)),
+            backend: Backend::Folder(folder),
             turn: Mutex::new(()),
         }
     }
