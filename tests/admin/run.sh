@@ -43,7 +43,7 @@ for _ in $(seq 200); do
 done
 
 for call in "consumers username=alice" "consumers/alice/key-auth key=k" "consumers/alice/jwt key=issuer" \
-  "consumers/alice/oauth2 name=app" "consumers/alice/acls group=gold" "routes/orders/plugins name=key-auth"; do
+  "consumers/alice/oauth2 name=app&client_id=app" "oauth2_tokens credential.id=app" "consumers/alice/acls group=gold" "routes/orders/plugins name=key-auth"; do
   read -r path fields <<< "$call"
   curl --silent --show-error --fail --output /dev/null --data "$fields" "http://127.0.0.1:$admin/$path"
 done
