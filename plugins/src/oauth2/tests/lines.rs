@@ -153,6 +153,24 @@ async fn a_replaced_refresh_token_of_a_proven_application_is_refused_alone() {
 }
 
 #[tokio::test]
+async fn without_a_grace_no_clock_gives_one() {
+    for (kind, store, folder) in stores().await {
+        let mut rig = Rig::over(ALL, store, folder, "it");
+        let code = rig.code(&[]).await;
+        let first = rig.redeem(&code).await;
+        assert_eq!(first.status, 200, "{kind}");
+        rig.now += 1;
+        let second = rig.refresh(first.text("refresh_token")).await;
+        assert_eq!(second.status, 200, "{kind}");
+        // The clock of another proxy is behind.
+        rig.now -= 1;
+        let again = rig.refresh(first.text("refresh_token")).await;
+        assert_eq!(again.status, 400, "{kind}");
+        assert_eq!(rig.present(second.text("access_token")).await, "ok");
+    }
+}
+
+#[tokio::test]
 async fn with_a_grace_the_same_answer_comes_again() {
     let mut rig = Rig::new(r#"{"enableAuthorizationCode":true,"retryGraceSeconds":10}"#);
     let code = rig.code(&[]).await;
