@@ -173,14 +173,16 @@ async fn slots(shared: &Shared, lookers: &mut Lookers, from: &Address) -> Option
     (!topology.ranges.is_empty()).then_some(topology)
 }
 
-/// Whether others agree that this is a master.
+/// Whether others agree that this is a master. Of Sentinels most must say so, and none may say otherwise: the one that leads a
+/// fail-over knows of it before the others do, and a master that has crashed may be back by then, with nothing.
 pub(super) async fn confirms(shared: &Shared, address: &Address) -> bool {
     let mut lookers = Lookers::default();
     match &shared.servers.form {
         Form::Single => true,
         Form::Sentinel(master) => {
             let votes = votes(shared, &mut lookers, master).await;
-            votes.get(address).copied().unwrap_or(0) * 2 > shared.servers.hosts.len()
+            let own = votes.get(address).copied().unwrap_or(0);
+            votes.len() == 1 && own * 2 > shared.servers.hosts.len()
         }
         Form::Cluster => {
             let known = shared.topology.load_full();

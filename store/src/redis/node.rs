@@ -107,17 +107,18 @@ impl Node {
             return Ok(connection);
         }
         let shared = self.shared.upgrade().ok_or(Failure::NotDone)?;
-        match shared.connector.connect(&self.client).await {
-            Ok(connection) => {
-                let connection = Arc::new(connection);
-                self.reader.store(Some(Arc::clone(&connection)));
-                Ok(connection)
-            }
-            Err(error) => {
-                tracing::debug!(address = %self.address, %error, "no connection to Redis");
-                Err(Failure::NotDone)
-            }
+        let connected = shared.connector.connect(&self.client).await;
+        let connection = connected.map_err(|error| {
+            tracing::debug!(address = %self.address, %error, "no connection to Redis");
+            Failure::NotDone
+        })?;
+        // A master that has crashed calls itself one until somebody tells it otherwise, and may have nothing left.
+        if shared.servers.fail_over() && !discover::confirms(&shared, &self.address).await {
+            return Err(Failure::NotDone);
         }
+        let connection = Arc::new(connection);
+        self.reader.store(Some(Arc::clone(&connection)));
+        Ok(connection)
     }
 
     pub(super) async fn write(&self, command: Cmd, asking: bool) -> Result<Value, Failure> {
