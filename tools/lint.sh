@@ -41,6 +41,7 @@ step "Cargo.lock is up to date" lock_file
 step "cargo fmt" cargo fmt --all --check
 step "clippy" cargo clippy --workspace --all-targets --features postern-tests/cluster -- --deny warnings
 step "each room builds alone" cargo check --package postern-plugins --no-default-features
+step "tokens can be looked after without handlers" cargo clippy --package postern-plugins --no-default-features --features ledger -- --deny warnings
 step "directions" tools/directions.sh
 step "licences, bans and sources" python3 tools/deny.py
 step "shell syntax" shell_syntax

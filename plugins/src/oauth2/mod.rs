@@ -35,10 +35,6 @@ mod metadata;
 #[cfg(feature = "handlers")]
 mod parameters;
 #[cfg(feature = "ledger")]
-#[cfg_attr(
-    not(feature = "handlers"),
-    expect(dead_code, reason = "issuing needs the rest")
-)]
 mod records;
 #[cfg(feature = "ledger")]
 #[cfg_attr(

@@ -36,6 +36,7 @@ pub(super) struct Subject {
 }
 
 /// A code.
+#[cfg(feature = "handlers")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Code {
     #[serde(rename = "w")]
