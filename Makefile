@@ -37,6 +37,12 @@ test-product: setup ## the product as a process: Rust suite and black-box cases
 	tests/cases/run.sh
 	tests/admin/run.sh
 
+.PHONY: test-history
+test-history: setup ## clients' histories through a thousand kills, pauses and fail-overs (half an hour)
+	@POSTERN=$(QUICK)
+	export POSTERN POSTERN_KILLS=$${POSTERN_KILLS:-1000}
+	$(CARGO) test --workspace --test product -- --nocapture --test-threads=1 history::
+
 .PHONY: test-idp
 test-idp: ## real identity providers, applications and a browser (as root; see tests/idp/run.sh)
 	@POSTERN=$(QUICK)

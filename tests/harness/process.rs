@@ -193,15 +193,11 @@ impl Postern {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("POSTERN")) {
             command.env_remove(name);
         }
+        if !flags.iter().any(|flag| flag.starts_with("--store=")) {
+            command.arg("--store=memory:");
+        }
         let mut child = command
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--store",
-                "memory:",
-                "--workers",
-                "2",
-            ])
+            .args(["--bind", "127.0.0.1", "--workers", "2"])
             .arg("--state-dir")
             .arg(state.path())
             .arg(format!("--status-address=127.0.0.1:{}", status.number()))

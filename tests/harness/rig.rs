@@ -106,6 +106,15 @@ impl Rig {
         }
     }
 
+    /// Ends the process at once, as a crash does, and starts another on the same folder and state.
+    pub async fn crash(&mut self) {
+        self.postern.signal("KILL");
+        self.postern.end().await;
+        let state = Arc::clone(self.postern.state());
+        self.postern = Postern::spawn(self.folder.path(), state, &self.flags);
+        self.reloaded().await;
+    }
+
     /// The number of the port reserved by [`Builder::port`], in that order.
     #[must_use]
     pub fn reserved(&self, index: usize) -> u16 {

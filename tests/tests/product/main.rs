@@ -23,6 +23,7 @@ mod failure;
 mod forwarded;
 mod grants;
 mod grpc;
+mod history;
 mod hosts;
 mod hygiene;
 mod identity;
