@@ -19,6 +19,8 @@ mod redis;
 mod scan;
 mod seal;
 mod stats;
+#[cfg(feature = "stepwise")]
+mod step;
 mod url;
 
 use std::fmt;
@@ -51,6 +53,8 @@ struct Inner {
     sealing: SealingKeys,
     counters: Arc<Counters>,
     settings: Settings,
+    #[cfg(feature = "stepwise")]
+    stepwise: bool,
 }
 
 enum Backend {
@@ -188,6 +192,8 @@ impl Store {
             sealing,
             counters,
             settings,
+            #[cfg(feature = "stepwise")]
+            stepwise: false,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -203,7 +209,27 @@ impl Store {
             sealing,
             counters,
             settings,
+            #[cfg(feature = "stepwise")]
+            stepwise: false,
         }))
+    }
+
+    /// The same, which pauses once before each operation and waits to be polled again: whoever polls decides who goes on.
+    #[cfg(feature = "stepwise")]
+    #[must_use]
+    pub fn stepwise(sealing: SealingKeys, runtime: &Handle) -> Self {
+        let mut store = Self::in_memory(sealing, runtime);
+        if let Some(inner) = Arc::get_mut(&mut store.0) {
+            inner.stepwise = true;
+        }
+        store
+    }
+
+    #[cfg(feature = "stepwise")]
+    async fn step(&self) {
+        if self.0.stepwise {
+            step::Step::default().await;
+        }
     }
 
     /// Another store, in Redis, with the same seal and as much patience.
@@ -227,6 +253,8 @@ impl Store {
             sealing: sealing.clone(),
             counters: Arc::default(),
             settings,
+            #[cfg(feature = "stepwise")]
+            stepwise: false,
         })))
     }
 
@@ -235,6 +263,8 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>, Unavailable> {
+        #[cfg(feature = "stepwise")]
+        self.step().await;
         let found = match &self.0.backend {
             Backend::Memory(memory) => return Ok(memory.get(key)),
             Backend::File(file) => file.get(key),
@@ -289,6 +319,8 @@ impl Store {
     /// # Errors
     /// The store is away. After [`Unavailable::Uncertain`] the entry may be gone.
     pub async fn take(&self, key: &Key) -> Result<Option<Entry>, Unavailable> {
+        #[cfg(feature = "stepwise")]
+        self.step().await;
         let taken = match &self.0.backend {
             Backend::Memory(memory) => return Ok(memory.take(key)),
             Backend::File(file) => file.take(key).await,
@@ -302,6 +334,8 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn remove(&self, key: &Key) -> Result<(), Unavailable> {
+        #[cfg(feature = "stepwise")]
+        self.step().await;
         let removed = match &self.0.backend {
             Backend::Memory(memory) => {
                 memory.take(key);
@@ -326,6 +360,8 @@ impl Store {
         holder: &[u8],
         ttl: Duration,
     ) -> Result<bool, Unavailable> {
+        #[cfg(feature = "stepwise")]
+        self.step().await;
         let (mark, ttl) = (seal::mark(holder), Some(ttl));
         let done = match &self.0.backend {
             Backend::Memory(memory) => memory.write(key, &Condition::Same, &mark, ttl),
@@ -340,6 +376,8 @@ impl Store {
     /// # Errors
     /// The store is away; the lease ends by itself.
     pub async fn release(&self, key: &Key, holder: &[u8]) -> Result<(), Unavailable> {
+        #[cfg(feature = "stepwise")]
+        self.step().await;
         let mark = seal::mark(holder);
         let done = match &self.0.backend {
             Backend::Memory(memory) => {
@@ -422,6 +460,8 @@ impl Store {
         value: &[u8],
         ttl: Option<Duration>,
     ) -> Result<bool, Unavailable> {
+        #[cfg(feature = "stepwise")]
+        self.step().await;
         // Without randomness nothing can be sealed.
         let sealed = || {
             self.0

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod lines;
+mod orders;
 mod redirects;
 
 use std::collections::BTreeMap;
