@@ -35,7 +35,7 @@ fn signed(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -
     format!("{message}.{signature}")
 }
 
-fn hs256(claims: &Value, secret: &str) -> String {
+pub(crate) fn hs256(claims: &Value, secret: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     signed(&json!({"alg": "HS256", "typ": "JWT"}), claims, |message| {
         hmac::sign(&key, message).as_ref().to_vec()

@@ -13,6 +13,7 @@ mod admin;
 mod affinity;
 mod any_of;
 mod auth0;
+mod canaries;
 mod client_certs;
 mod documents;
 mod drain;
