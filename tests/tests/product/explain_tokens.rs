@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::any_of::{cast, issue, oauth2};
 use crate::explain::{explain, explain_json, url};
+use crate::history::{sealed, servers};
 use crate::openid_connect::{Browser, HOST, Idp};
 
 /// The verdict of the only plugin, and its reason.
@@ -61,6 +62,30 @@ async fn an_access_token_is_looked_up_and_none_is_issued() {
         done.stdout
     );
     assert!(!done.stdout.contains("canary") && !told.to_string().contains("canary"));
+}
+
+#[tokio::test]
+async fn a_token_is_looked_up_in_redis_too_and_its_absence_is_told() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let redis = servers::single(&folder).await;
+    let mut objects = cast();
+    objects.extend([
+        route("r", "o.test", "echo"),
+        plugin("only", &[to_route("r")], "oauth2", &oauth2(&json!({}))),
+    ]);
+    let url_of_store = format!("redis://127.0.0.1:{}", redis.port);
+    let build = sealed(Rig::build().objects(objects), &url_of_store, &folder);
+    let rig = build.flag("--store-timeout", "300ms").start().await;
+    let good = format!("Authorization: {}", issue(&rig, "o.test").await);
+    let page = url(&rig, "o.test", "/");
+    let told = explain_json(&rig, &[&page, "-H", &good]).await;
+    assert_eq!(verdict(&told), "passed ok");
+    // The first one is remembered for its second.
+    let other = format!("Authorization: {}", issue(&rig, "o.test").await);
+    drop(redis);
+    let told = explain_json(&rig, &[&page, "-H", &other]).await;
+    assert_eq!(verdict(&told), "refused store_unavailable");
+    assert_eq!(told["answer"]["status"], 503);
 }
 
 #[tokio::test]

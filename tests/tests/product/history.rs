@@ -6,13 +6,14 @@
 mod client;
 #[allow(dead_code, reason = "the tests of the store need the rest")]
 #[path = "../../../store/tests/backends/servers.rs"]
-mod servers;
+pub(crate) mod servers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use harness::Rig;
 use harness::objects::{consumer, object, plugin, route, secret, to_route};
+use harness::rig::Builder;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -89,18 +90,21 @@ fn objects() -> Vec<Value> {
     ]
 }
 
+/// The flags for a store that is sealed with a key in this folder.
+pub(crate) fn sealed(build: Builder, store: &str, folder: &TempDir) -> Builder {
+    let key = folder.path().join("store.key");
+    std::fs::write(&key, SEAL).expect("a key");
+    build
+        .flag("--store", store)
+        .flag("--store-key-file", key.to_str().expect("a path"))
+}
+
 /// Gateways on one store. `seal` is where its key lies.
 async fn gateways(count: usize, store: &str, seal: &TempDir) -> Vec<Rig> {
-    let key = seal.path().join("store.key");
-    std::fs::write(&key, SEAL).expect("a key");
     let mut all = Vec::new();
     for _ in 0..count {
-        let rig = Rig::build()
-            .objects(objects())
-            .flag("--store", store)
-            .flag("--store-key-file", key.to_str().expect("a path"))
-            .flag("--access-log", "off");
-        all.push(rig.start().await);
+        let rig = sealed(Rig::build().objects(objects()), store, seal);
+        all.push(rig.flag("--access-log", "off").start().await);
     }
     all
 }
