@@ -38,6 +38,7 @@ mod methods;
 mod metrics;
 mod namespaces;
 mod openid_connect;
+mod parsers;
 mod paths;
 mod plugins;
 mod precedence;
