@@ -43,6 +43,11 @@ test-history: setup ## clients' histories through a thousand kills, pauses and f
 	export POSTERN POSTERN_KILLS=$${POSTERN_KILLS:-1000}
 	$(CARGO) test --workspace --test product -- --nocapture --test-threads=1 history::
 
+.PHONY: test-wire
+test-wire: ## h2spec, load, long bodies, slow clients, tunnels, gRPC, and framings before three makes of servers
+	@POSTERN=$(QUICK)
+	POSTERN="$$POSTERN" tests/wire/run.sh
+
 .PHONY: test-idp
 test-idp: ## real identity providers, applications and a browser (as root; see tests/idp/run.sh)
 	@POSTERN=$(QUICK)
