@@ -22,6 +22,15 @@ OUT.mkdir(parents=True, exist_ok=True)
 for folder in OUT.glob("key-*"):
     shutil.rmtree(folder)
 write(OUT / "plain", base(http))
+# Ten routes a host, each with a path of its own; look-ups go to the last of them.
+for tag, count in (("1", 1), ("100", 100), ("10k", 10_000)):
+    rule = {"backendRefs": [{"name": "up", "port": 80}]}
+    write(OUT / f"routes-{tag}", base(http) + [
+        obj("gateway.networking.k8s.io/v1", "HTTPRoute", f"r{i}", {
+            "parentRefs": [{"name": "gateway"}], "hostnames": [f"h{i // 10}.test"],
+            "rules": [rule | {"matches": [{"path": {"value": f"/p{i}"}}]}]}) for i in range(count)])
+    with open(OUT / f"pool-routes-{tag}", "w") as pool:
+        pool.writelines(f"h{i // 10}.test /p{i}/x\n" for i in range(max(0, count - 1000), count))
 tls = {"mode": "Terminate", "certificateRefs": [{"name": "tls"}]}
 write(OUT / "tls", base({"name": "https", "protocol": "HTTPS", "port": 22000, "tls": tls}) + [
     obj("v1", "Secret", "tls", type="kubernetes.io/tls",

@@ -144,6 +144,7 @@ load() { # mode seconds: prints RESULT n= us= bad= err= p50= p99=
     jwt-* | bearer-* | oidc-bearer)
       HEADER=Authorization PREFIX="Bearer " POOL=$DATA/pool-${1%-cached} taskset -c 0 wrk -t1 -c64 -d"$2"s -s "$WRK/pool.lua" "http://$GW/"
       ;;
+    routes-*) POOL=$DATA/pool-$1 taskset -c 0 wrk -t1 -c64 -d"$2"s -s "$WRK/routes.lua" "http://$GW/" ;;
     issue-*) SECRET=$(cat "$DATA/oauth2.key") taskset -c 0 wrk -t1 -c64 -d"$2"s -s "$WRK/issue.lua" "http://$GW/" ;;
     *) taskset -c 0 wrk -t1 -c64 -d"$2"s -s "$WRK/plain.lua" "http://$GW/" ;;
   esac | sed -n 's/^RESULT //p'

@@ -3,13 +3,14 @@
 #   POSTERN=target/release/postern bench/run.sh [ROUNDS] [SECONDS]
 # CONSUMERS=N spreads the keys over so many Consumers; without it each has one of its own, as the peers' have.
 # FLOOR names a hyper-floor that is built already.
-# PLAIN, KEYS, TOKENS and TLS choose the suites ("" leaves one out): PLAIN="plain" KEYS="key-1k key-1m" TLS="h1 h2 conn"
+# PLAIN, ROUTES, KEYS, TOKENS and TLS choose the suites ("" leaves one out): PLAIN="plain" KEYS="key-1k key-1m" TLS="h1 h2 conn"
+# ROUTES="routes-1 routes-100 routes-10k"
 # TOKENS="jwt-hs256 jwt-rs256 jwt-es256 jwt-rs256-cached bearer-memory bearer-file oidc-session oidc-bearer upstream-oauth issue-memory issue-file issue-redis"
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${POSTERN:?set it to the postern binary to measure}"
 ROUNDS=${1:-5} SECONDS_EACH=${2:-4}
-PLAIN=${PLAIN-plain} KEYS=${KEYS-key-1k key-1m} TLS=${TLS-h1 h2 conn}
+PLAIN=${PLAIN-plain} ROUTES=${ROUTES-routes-1 routes-100 routes-10k} KEYS=${KEYS-key-1k key-1m} TLS=${TLS-h1 h2 conn}
 TOKENS=${TOKENS-jwt-hs256 jwt-rs256 jwt-es256 jwt-rs256-cached bearer-memory bearer-file oidc-session oidc-bearer upstream-oauth issue-memory issue-file issue-redis}
 POSTERN=$(realpath "$POSTERN")
 work=${XDG_CACHE_HOME:-$HOME/.cache}/postern/bench
@@ -113,6 +114,7 @@ for round in $(seq "$ROUNDS"); do
   for mode in $PLAIN; do
     for peer in haproxy nginx hyper postern postern-logs; do one http "$peer" "$mode" "$round"; done
   done
+  for mode in $ROUTES; do one http postern "$mode" "$round"; done
   for mode in $KEYS; do
     for peer in haproxy nginx hyper postern; do one http "$peer" "$mode" "$round"; done
   done

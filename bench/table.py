@@ -76,6 +76,8 @@ for mode, limit, goal in (("jwt-hs256", 0.85, 0.75), ("jwt-rs256", 0.8, 0.7), ("
 target("jwt-rs256-cached: CPU per request, of Envoy's", ratio("http", "jwt-rs256-cached", "envoy"), 0.4, 0.33)
 for mode, limit in (("bearer-memory", 1.1), ("bearer-file", 1.1), ("oidc-session", 1.5), ("oidc-bearer", 1.2)):
     target(f"{mode}: CPU per request, of our own key-1k's", to_ours(mode, "key-1k"), limit)
+for mode in ("routes-100", "routes-10k"):
+    target(f"{mode}: CPU per request, of our own routes-1's", to_ours(mode, "routes-1"), 1.1)
 target("upstream-oauth: CPU per request, of our own plain's", to_ours("upstream-oauth", "plain"), 1.1)
 logs, without = median("http", "plain", "postern-logs"), median("http", "plain", "postern")
 if logs and without:

@@ -63,6 +63,29 @@ fn a_credential_is_a_difference_of_one_resource() {
 }
 
 #[test]
+fn of_a_thousand_routes_one_that_changes_is_a_difference_of_one_resource() {
+    let route = |number: usize, path: &str| {
+        format!(
+            "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: r{number}, namespace: shop}}
+spec: {{parentRefs: [{{name: gateway}}], rules: [{{matches: [{{path: {{value: {path}}}}}]}}]}}
+"
+        )
+    };
+    let routes: String = (0..1000).map(|number| route(number, "/a")).collect();
+    let mut world = World::of(&format!("{SHOP}{routes}"));
+    world.apply(&route(500, "/b"));
+    assert_eq!(upserts(&world), ["Route/HTTPRoute/shop/r500"]);
+    assert!(removals(&world).is_empty());
+    world.delete(Kind::HttpRoute, "shop", "r500");
+    assert_eq!(removals(&world), ["Route/HTTPRoute/shop/r500"]);
+    assert!(upserts(&world).is_empty());
+}
+
+#[test]
 fn the_value_of_a_secret_is_a_difference_of_one_resource() {
     let mut world = World::of(SHOP);
     world.apply("\napiVersion: v1\nkind: Secret\nmetadata: {name: keys, namespace: shop}\nstringData: {alice: rotated}\n");
