@@ -19,8 +19,8 @@ mod redis;
 mod scan;
 mod seal;
 mod stats;
-#[cfg(feature = "stepwise")]
-mod step;
+#[cfg(feature = "steps")]
+pub mod steps;
 mod url;
 
 use std::fmt;
@@ -53,8 +53,6 @@ struct Inner {
     sealing: SealingKeys,
     counters: Arc<Counters>,
     settings: Settings,
-    #[cfg(feature = "stepwise")]
-    stepwise: bool,
 }
 
 enum Backend {
@@ -192,8 +190,6 @@ impl Store {
             sealing,
             counters,
             settings,
-            #[cfg(feature = "stepwise")]
-            stepwise: false,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -209,27 +205,7 @@ impl Store {
             sealing,
             counters,
             settings,
-            #[cfg(feature = "stepwise")]
-            stepwise: false,
         }))
-    }
-
-    /// The same, which pauses once before each operation and waits to be polled again: whoever polls decides who goes on.
-    #[cfg(feature = "stepwise")]
-    #[must_use]
-    pub fn stepwise(sealing: SealingKeys, runtime: &Handle) -> Self {
-        let mut store = Self::in_memory(sealing, runtime);
-        if let Some(inner) = Arc::get_mut(&mut store.0) {
-            inner.stepwise = true;
-        }
-        store
-    }
-
-    #[cfg(feature = "stepwise")]
-    async fn step(&self) {
-        if self.0.stepwise {
-            step::Step::default().await;
-        }
     }
 
     /// Another store, in Redis, with the same seal and as much patience.
@@ -253,8 +229,6 @@ impl Store {
             sealing: sealing.clone(),
             counters: Arc::default(),
             settings,
-            #[cfg(feature = "stepwise")]
-            stepwise: false,
         })))
     }
 
@@ -263,8 +237,8 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn get(&self, key: &Key) -> Result<Option<Entry>, Unavailable> {
-        #[cfg(feature = "stepwise")]
-        self.step().await;
+        #[cfg(feature = "steps")]
+        steps::stop(Some(key), steps::Effect::Reads).await;
         let found = match &self.0.backend {
             Backend::Memory(memory) => return Ok(memory.get(key)),
             Backend::File(file) => file.get(key),
@@ -319,8 +293,8 @@ impl Store {
     /// # Errors
     /// The store is away. After [`Unavailable::Uncertain`] the entry may be gone.
     pub async fn take(&self, key: &Key) -> Result<Option<Entry>, Unavailable> {
-        #[cfg(feature = "stepwise")]
-        self.step().await;
+        #[cfg(feature = "steps")]
+        steps::stop(Some(key), steps::Effect::Writes).await;
         let taken = match &self.0.backend {
             Backend::Memory(memory) => return Ok(memory.take(key)),
             Backend::File(file) => file.take(key).await,
@@ -334,8 +308,8 @@ impl Store {
     /// # Errors
     /// The store is away.
     pub async fn remove(&self, key: &Key) -> Result<(), Unavailable> {
-        #[cfg(feature = "stepwise")]
-        self.step().await;
+        #[cfg(feature = "steps")]
+        steps::stop(Some(key), steps::Effect::Writes).await;
         let removed = match &self.0.backend {
             Backend::Memory(memory) => {
                 memory.take(key);
@@ -360,8 +334,8 @@ impl Store {
         holder: &[u8],
         ttl: Duration,
     ) -> Result<bool, Unavailable> {
-        #[cfg(feature = "stepwise")]
-        self.step().await;
+        #[cfg(feature = "steps")]
+        steps::stop(Some(key), steps::Effect::Writes).await;
         let (mark, ttl) = (seal::mark(holder), Some(ttl));
         let done = match &self.0.backend {
             Backend::Memory(memory) => memory.write(key, &Condition::Same, &mark, ttl),
@@ -376,8 +350,8 @@ impl Store {
     /// # Errors
     /// The store is away; the lease ends by itself.
     pub async fn release(&self, key: &Key, holder: &[u8]) -> Result<(), Unavailable> {
-        #[cfg(feature = "stepwise")]
-        self.step().await;
+        #[cfg(feature = "steps")]
+        steps::stop(Some(key), steps::Effect::Writes).await;
         let mark = seal::mark(holder);
         let done = match &self.0.backend {
             Backend::Memory(memory) => {
@@ -402,6 +376,8 @@ impl Store {
         from: Option<&Position>,
         most: usize,
     ) -> Result<Option<Part>, Unavailable> {
+        #[cfg(feature = "steps")]
+        steps::stop(None, steps::Effect::Reads).await;
         let raw = match &self.0.backend {
             Backend::Memory(memory) => {
                 let behind = from.map(Position::key);
@@ -460,8 +436,8 @@ impl Store {
         value: &[u8],
         ttl: Option<Duration>,
     ) -> Result<bool, Unavailable> {
-        #[cfg(feature = "stepwise")]
-        self.step().await;
+        #[cfg(feature = "steps")]
+        steps::stop(Some(key), steps::Effect::Writes).await;
         // Without randomness nothing can be sealed.
         let sealed = || {
             self.0

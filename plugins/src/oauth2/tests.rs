@@ -1,8 +1,8 @@
 //! The endpoints and the tokens that they issue, over stores of every kind that needs no server.
 
 mod attacks;
+mod interleavings;
 mod lines;
-mod orders;
 mod redirects;
 
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ const CHALLENGE: &str = "rgw5fjpgb6mkzhPv3as5S0VHI8TS_4-hLnYo_AspNbM";
 /// A plugin, its store and who may use it.
 struct Rig {
     handler: Handler,
+    store: Store,
     directory: Directory,
     now: i64,
     /// Keeps the store's file.
@@ -99,7 +100,7 @@ impl Rig {
         application(&directory, "spa", None);
         let config = Config::from_json("oauth2", config.as_bytes()).unwrap();
         let services = Services {
-            store,
+            store: store.clone(),
             ..stage::services()
         };
         let handler = Handler::build(
@@ -115,6 +116,7 @@ impl Rig {
         );
         Self {
             handler: handler.unwrap(),
+            store,
             directory,
             now: NOW,
             _folder: folder,

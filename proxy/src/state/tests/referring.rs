@@ -71,3 +71,27 @@ fn a_plugin_that_cannot_be_understood_is_closed_and_mended() {
     assert!(handler(&rig).handler.is_ok());
     assert!(rig.refusals().is_empty());
 }
+
+#[test]
+fn a_plugin_that_is_made_again_under_its_name_is_another() {
+    let mut rig = basic();
+    let mut put = |id: &str| {
+        let plugin = Body::Plugin(Plugin {
+            r#type: "oauth2".into(),
+            config: br#"{"enableClientCredentials":true}"#.to_vec().into(),
+            references: vec![proto::Reference {
+                field: "provisionKeySecretRef".into(),
+                key: VALUE.into(),
+            }],
+            id: id.into(),
+            ..Plugin::default()
+        });
+        rig.put([(PLUGIN, plugin), (VALUE, secret("key"))]);
+        format!("{:?}", handler(&rig).handler.as_ref().unwrap())
+    };
+    // What it issues is bound to this.
+    assert!(put("first-id").contains("id: \"first-id\""));
+    assert!(put("second-id").contains("id: \"second-id\""));
+    // From a control plane that tells none.
+    assert!(put("").contains("id: \"Plugin/shop/k\""));
+}
