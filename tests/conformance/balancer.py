@@ -75,7 +75,10 @@ def main():
         try:
             balance(api)
         except (OSError, http.client.HTTPException):
-            api = Api()
+            try:
+                api = Api()
+            except FileNotFoundError:
+                return  # The cluster is gone, and its kubeconfig with it.
         time.sleep(0.2)
 
 
