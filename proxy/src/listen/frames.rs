@@ -1,6 +1,9 @@
 //! Counts the HTTP/2 frames that cost much and bring nothing: PING, SETTINGS, PRIORITY, RST_STREAM, empty DATA, unknown
 //! ones. A client that sends them in masses is cut off. (Resets, CONTINUATION and empty DATA have limits of their own in
 //! hyper; PING and PRIORITY have none.)
+//!
+//! Work earns them: gRPC clients send a PING with what they send or receive, to measure how much may be on its way, and a long
+//! stream of messages has as many of them as it likes.
 
 use super::connections::State;
 use crate::clock;
@@ -9,6 +12,9 @@ use crate::clock;
 const BURST: u32 = 1_000;
 /// How many more in a second.
 const PER_SECOND: u32 = 100;
+/// Bytes written to the client that earn one more: more than the answer to a PING (17) or to SETTINGS (9), so that masses of
+/// them do not earn their own answers.
+const EARNS: usize = 32;
 const HEADER: usize = 9;
 const PREFACE: usize = 24;
 
@@ -27,6 +33,8 @@ pub(super) struct Frames {
     header: [u8; HEADER],
     filled: usize,
     budget: u32,
+    /// Bytes written that have not earned one yet.
+    written: usize,
     refilled: u64,
 }
 
@@ -42,6 +50,7 @@ impl Frames {
             header: [0; HEADER],
             filled: 0,
             budget: BURST,
+            written: 0,
             refilled: clock::millis(),
         }
     }
@@ -71,6 +80,17 @@ impl Frames {
         Ok(())
     }
 
+    /// Counts what was written to the client.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.written += bytes;
+        self.earn(u32::try_from(self.written / EARNS).unwrap_or(BURST));
+        self.written %= EARNS;
+    }
+
+    fn earn(&mut self, more: u32) {
+        self.budget = self.budget.saturating_add(more).min(BURST);
+    }
+
     fn frame(&mut self, state: &State) -> Result<(), TooMany> {
         let [a, b, c, kind, flags, ..] = self.header;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
@@ -78,7 +98,7 @@ impl Frames {
         match kind {
             HEADERS => {
                 // Old browsers send a PRIORITY with each request, and cancel some.
-                self.budget = (self.budget + 2).min(BURST);
+                self.earn(2);
                 state.await_head(flags & END_HEADERS == 0);
                 Ok(())
             }
@@ -86,7 +106,11 @@ impl Frames {
                 state.await_head(flags & END_HEADERS == 0);
                 Ok(())
             }
-            DATA if length > 0 || flags & END_STREAM != 0 => Ok(()),
+            DATA if length > 0 => {
+                self.earn(1);
+                Ok(())
+            }
+            DATA if flags & END_STREAM != 0 => Ok(()),
             WINDOW_UPDATE => Ok(()),
             _ => self.spend(),
         }
@@ -141,6 +165,24 @@ mod tests {
                 assert_eq!(sent(&vec![one.clone(); 1001], step), Err(TooMany), "{kind}");
             }
         }
+    }
+
+    #[test]
+    fn a_ping_with_each_message_is_no_flood() {
+        let (ping, message) = (frame(PING, 0, 8), frame(DATA, 0, 1));
+        let sending = [message, ping.clone()].concat();
+        assert_eq!(sent(&vec![sending; 5000], 1000), Ok(()));
+
+        let received = |bytes: usize| {
+            let (mut meter, state) = (Frames::new(), State::new());
+            meter.skip = 0;
+            (0..5000).try_for_each(|_| {
+                meter.wrote(bytes);
+                meter.scan(&ping, &state)
+            })
+        };
+        assert_eq!(received(EARNS), Ok(()));
+        assert_eq!(received(17), Err(TooMany), "the answer to a PING");
     }
 
     #[test]

@@ -61,6 +61,13 @@ impl ClientStream {
         }
     }
 
+    fn note_write(&mut self, written: &Poll<io::Result<usize>>) {
+        self.state.await_write(written.is_pending());
+        if let (Scanner::Http2(frames), Poll::Ready(Ok(bytes))) = (&mut self.scanner, written) {
+            frames.wrote(*bytes);
+        }
+    }
+
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
             return Pin::new(&mut self.transport).poll_read(cx, buf);
@@ -113,7 +120,7 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let written = Pin::new(&mut this.transport).poll_write(cx, buf);
-        this.state.await_write(written.is_pending());
+        this.note_write(&written);
         written
     }
 
@@ -124,7 +131,7 @@ impl AsyncWrite for ClientStream {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let written = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
-        this.state.await_write(written.is_pending());
+        this.note_write(&written);
         written
     }
 
