@@ -3,8 +3,8 @@
 
 use ipnet::IpNet;
 use snapshot::proto::{
-    Cors, Filter, HashCookie, HashKey, PathModifier, Rewrite, Rule, filter, hash_key::Key,
-    path_modifier::Modifier,
+    Cors, Filter, HashCookie, HashKey, PathModifier, Patience, Rewrite, Rule, filter,
+    hash_key::Key, path_modifier::Modifier,
 };
 
 use crate::services::Speech;
@@ -61,8 +61,14 @@ impl Annotations {
                 "use-regex" => boolean(value).map(|wanted| read.regex = wanted),
                 "rewrite-target" => target(value).map(|target| rewrite.path = Some(target)),
                 "upstream-vhost" => vhost(value).map(|name| rewrite.hostname = name),
+                "proxy-connect-timeout" => {
+                    seconds(value).map(|wanted| read.patience().connect_ms = wanted)
+                }
+                "proxy-send-timeout" => {
+                    seconds(value).map(|wanted| read.patience().send_ms = wanted)
+                }
                 "proxy-read-timeout" => {
-                    seconds(value).map(|wanted| read.rule.backend_timeout_ms = wanted)
+                    seconds(value).map(|wanted| read.patience().response_ms = wanted)
                 }
                 "proxy-body-size" => size(value).map(|wanted| read.rule.max_body_bytes = wanted),
                 "whitelist-source-range" => {
@@ -114,6 +120,10 @@ impl Annotations {
     /// Whether requests of one client go to one endpoint.
     pub(crate) const fn is_sticky(&self) -> bool {
         self.rule.affinity.is_some()
+    }
+
+    fn patience(&mut self) -> &mut Patience {
+        self.rule.patience.get_or_insert_default()
     }
 
     fn add(&mut self, filter: filter::Filter) {

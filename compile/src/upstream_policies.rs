@@ -187,6 +187,11 @@ fn read(spec: &UpstreamPolicySpec) -> proto::UpstreamPolicy {
             max_pending: limits.max_pending,
         }),
         active_health: spec.active_health.as_ref().map(active_health),
+        patience: spec.timeouts.as_ref().map(|timeouts| proto::Patience {
+            connect_ms: timeouts.connect_milliseconds.unwrap_or_default(),
+            send_ms: 0,
+            response_ms: milliseconds(timeouts.response_seconds.unwrap_or_default()),
+        }),
         consistent_hash: spec.consistent_hash.as_ref().map(consistent_hash),
         retry_budget: spec.retry_budget.as_ref().map(|budget| proto::RetryBudget {
             percent: budget.percent,

@@ -38,5 +38,6 @@ pub use manifest::{ManifestError, definitions, manifests};
 pub use nulls::prune_nulls;
 pub use upstream_policy::{
     ConsistentHash, Empty, HashCookie, PassiveHealth, PolicyTarget, RetryBudget, UpstreamLimits,
-    UpstreamPolicy, UpstreamPolicySpec, UpstreamPolicyStatus, is_cookie_path, is_token,
+    UpstreamPolicy, UpstreamPolicySpec, UpstreamPolicyStatus, UpstreamTimeouts, is_cookie_path,
+    is_token,
 };

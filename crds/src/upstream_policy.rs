@@ -62,6 +62,9 @@ pub struct UpstreamPolicySpec {
     /// How much each proxy sends at a time. Default: no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<UpstreamLimits>,
+    /// How long each proxy waits for it. Default: as long as the proxy's options say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<UpstreamTimeouts>,
     /// How many requests each proxy may send again, whatever routes say. Default: as many as routes say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
@@ -154,6 +157,23 @@ impl Default for UpstreamLimits {
             max_pending: 1024,
         }
     }
+}
+
+/// How long each proxy waits for an endpoint. Fields of a route, and annotations of an Ingress, come before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct UpstreamTimeouts {
+    /// Milliseconds until a connection to an endpoint is there, and once more for TLS; 1 to 600000. Default: the time of
+    /// --connect-timeout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 600_000))]
+    pub connect_milliseconds: Option<u32>,
+    /// Seconds from the end of the request to the head of the response, and between two pieces of the request's body that
+    /// the endpoint takes; 1 to 86400. Does not count where the route has a timeout. Default: the time of
+    /// --response-timeout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub response_seconds: Option<u32>,
 }
 
 /// How many requests each proxy may send again.
@@ -284,6 +304,15 @@ impl UpstreamPolicySpec {
             }
             let pending = [("maxPending", limits.max_pending, 0, 1_000_000)];
             ranges(&mut found, "limits.", &pending);
+        }
+        if let Some(timeouts) = &self.timeouts {
+            let connect = timeouts.connect_milliseconds.unwrap_or(1);
+            let response = timeouts.response_seconds.unwrap_or(1);
+            let numbers = [
+                ("connectMilliseconds", connect, 1, 600_000),
+                ("responseSeconds", response, 1, 86_400),
+            ];
+            ranges(&mut found, "timeouts.", &numbers);
         }
         if let Some(hash) = &self.consistent_hash {
             hash.check(&mut found);

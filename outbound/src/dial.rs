@@ -5,11 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use http::{HeaderValue, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -26,10 +23,8 @@ use tower_service::Service;
 use crate::Error;
 use crate::client::Shared;
 use crate::deny::{Host, target};
+use crate::race::race;
 use crate::tls::Tls;
-
-/// How long one address may take before the next is tried beside it (RFC 8305).
-const STAGGER: Duration = Duration::from_millis(250);
 
 /// Where the calls of a profile go.
 pub(crate) struct Route {
@@ -117,31 +112,12 @@ impl Route {
         match (allowed.is_empty(), addresses.is_empty()) {
             (true, true) => Err(Error::Unreachable),
             (true, false) => Err(Error::Denied),
-            (false, _) => race(allowed, port).await,
-        }
-    }
-}
-
-/// Tries each address a little later than the one before it; the first connection wins.
-async fn race(addresses: Vec<IpAddr>, port: u16) -> Result<TcpStream, Error> {
-    let mut waiting = addresses.into_iter();
-    let mut running = FuturesUnordered::new();
-    loop {
-        if let Some(address) = waiting.next() {
-            running.push(TcpStream::connect(SocketAddr::new(address, port)));
-        }
-        let more = waiting.len() > 0;
-        tokio::select! {
-            tried = running.next() => match tried {
-                Some(Ok(stream)) => {
-                    // Without it small writes would wait; a socket that refuses is gone, and the first write will say so.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Some(Err(_)) => {}
-                None => return Err(Error::Unreachable),
-            },
-            () = tokio::time::sleep(STAGGER), if more => {}
+            (false, _) => {
+                let allowed = allowed.into_iter();
+                race(allowed.map(|address| SocketAddr::new(address, port)))
+                    .await
+                    .map_err(|_| Error::Unreachable)
+            }
         }
     }
 }

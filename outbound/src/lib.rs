@@ -10,6 +10,7 @@ mod deny;
 mod dial;
 mod error;
 mod profile;
+mod race;
 mod refreshed;
 mod single_flight;
 mod tls;
@@ -17,6 +18,7 @@ mod tls;
 pub use client::{Client, Options};
 pub use error::Error;
 pub use profile::{ForwardProxies, ForwardProxy, Profile, ProfileError, ProfileOptions, Verify};
+pub use race::race;
 pub use refreshed::{Fresh, Refreshed, Schedule};
 pub use single_flight::{Aborted, SingleFlight};
 

@@ -49,6 +49,10 @@ pub(crate) struct Progress {
     pub(crate) fault: Cell<Option<Fault>>,
     /// Nothing more is to be sent.
     pub(crate) done: Cell<bool>,
+    /// Pieces that the upstream's connection has taken.
+    pub(crate) taken: Cell<u32>,
+    /// The next one is the client's to send.
+    pub(crate) owed: Cell<bool>,
 }
 
 /// A request's body.
@@ -134,6 +138,15 @@ impl RequestBody {
         fault
     }
 
+    /// Notes that the upstream's connection asked for more, and whether the client has to send it first.
+    fn pass(&self, owed: bool) {
+        if let Some(progress) = &self.progress {
+            progress.owed.set(owed);
+            let more = u32::from(!owed);
+            progress.taken.set(progress.taken.get().wrapping_add(more));
+        }
+    }
+
     fn finish(&self) {
         if let Some(progress) = &self.progress {
             progress.done.set(true);
@@ -160,6 +173,7 @@ impl RequestBody {
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.waiting = false;
+                self.pass(false);
                 if self.is_end_stream() {
                     self.finish();
                 }
@@ -173,7 +187,10 @@ impl RequestBody {
             Poll::Pending if self.poll_too_slow(cx) => {
                 Poll::Ready(Some(Err(self.fail(Fault::TooSlow))))
             }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.pass(true);
+                Poll::Pending
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hickory_resolver::TokioResolver;
 
 use crate::runtime::Upstream;
+use crate::upstream::places;
 
 /// Answers are believed for as long as they say, but not for less or more than this.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -71,7 +72,7 @@ pub(crate) async fn refresh(upstream: DnsUpstream) {
                     .map(|address| SocketAddr::new(address, upstream.port))
                     .collect();
                 if !addresses.is_empty() {
-                    upstream.upstream.set_addresses(&addresses);
+                    upstream.upstream.set_places(&places(&addresses));
                 }
                 failures = 0;
                 valid_until.saturating_duration_since(Instant::now())

@@ -15,7 +15,7 @@ use crate::listen::Conn;
 use crate::record::Record;
 use crate::respond::{self, Failure};
 use crate::runtime::{Backend, Redirect, Rule, Upstream};
-use crate::upstream::HashOn;
+use crate::upstream::{HashOn, Patience};
 pub(crate) use cors::{Cors, Shown};
 pub(crate) use mirror::{Mirror, copy};
 
@@ -33,6 +33,8 @@ pub struct Extras {
     pub(crate) max_body: Option<u64>,
     /// What tells clients apart that keep to one endpoint.
     pub(crate) affinity: Option<HashOn>,
+    /// How long upstreams are waited for.
+    pub(crate) patience: Option<Patience>,
 }
 
 /// Of a backend.
@@ -61,7 +63,8 @@ impl Extras {
             && self.https_port.is_none()
             && self.sources.is_empty()
             && self.max_body.is_none()
-            && self.affinity.is_none();
+            && self.affinity.is_none()
+            && self.patience.is_none();
         (!none).then(|| Box::new(self))
     }
 
@@ -142,6 +145,11 @@ fn refuse(status: StatusCode, message: &'static str, reason: &'static str) -> Fa
 impl Rule {
     pub(crate) fn retry(&self) -> Option<&Retry> {
         self.extras.as_ref()?.retry.as_ref()
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        let said = self.extras.as_ref().and_then(|extras| extras.patience);
+        said.unwrap_or_default()
     }
 
     pub(crate) fn affinity(&self) -> Option<&HashOn> {

@@ -290,6 +290,7 @@ impl Passage<'_> {
             deadline: times.due(),
             connector: backend.connector.clone(),
             key: ready.key,
+            patience: rule.patience(),
         };
         Ok((forward, times, client))
     }

@@ -242,6 +242,8 @@ impl EndpointSet {
 #[derive(Debug)]
 pub struct Endpoint {
     pub address: std::net::SocketAddr,
+    /// Where else it is.
+    pub(crate) other: Option<Box<crate::upstream::Other>>,
     /// Requests under way over all workers, for least-request.
     pub active: std::sync::atomic::AtomicU32,
     /// Looked at only where a policy asks for it.
@@ -254,6 +256,7 @@ impl Endpoint {
     pub fn new(address: std::net::SocketAddr) -> Self {
         Self {
             address,
+            other: None,
             active: 0.into(),
             health: crate::upstream::Health::default(),
         }

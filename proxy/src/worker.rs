@@ -161,7 +161,7 @@ impl Worker {
         clock::tick();
         self.connections.sweep(&self.settings.timeouts);
         self.pools.sweep();
-        self.waits.sweep(self.settings.timeouts.response_timeout);
+        self.waits.sweep();
     }
 }
 

@@ -324,6 +324,7 @@ spec: {{ports: [{{port: 80}}]}}
     let world = ingress(
         "postern.dev/use-regex: 'true', postern.dev/rewrite-target: /b/$2, postern.dev/ssl-redirect: 'true', \
          postern.dev/whitelist-source-range: 10.0.0.0/8, postern.dev/proxy-body-size: 1k, \
+         postern.dev/proxy-connect-timeout: '2', postern.dev/proxy-send-timeout: 4s, \
          postern.dev/proxy-read-timeout: '5', postern.dev/backend-protocol: GRPCS",
     );
     let rule = &world.route("Route/Ingress/shop/web").rules[0];
@@ -333,7 +334,12 @@ spec: {{ports: [{{port: 80}}]}}
             rule.max_body_bytes,
             rule.backend_timeout_ms
         ),
-        (8443, 1024, 5000)
+        (8443, 1024, 0)
+    );
+    let patience = rule.patience.unwrap();
+    assert_eq!(
+        (patience.connect_ms, patience.send_ms, patience.response_ms),
+        (2000, 4000, 5000)
     );
     assert_eq!(rule.allow_sources, ["10.0.0.0/8"]);
     assert_eq!(rule.backends[0].upstream, "Upstream/shop/orders/80/grpcs");

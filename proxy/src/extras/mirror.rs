@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::body::RequestBody;
 use crate::record::Record;
 use crate::runtime::{Backend, Rule, Upstream};
-use crate::upstream::{self, Connector, Forward};
+use crate::upstream::{self, Connector, Forward, Patience};
 use crate::worker::Worker;
 
 /// Copies that a worker has under way at most: an upstream that does not answer must not fill the memory.
@@ -64,6 +64,7 @@ pub(crate) fn copy(
             deadline: Some(deadline),
             connector: mirror.connector.clone(),
             key: None,
+            patience: Patience::default(),
         };
         let (worker, upstream) = (Rc::clone(worker), Arc::clone(&mirror.upstream));
         tokio::task::spawn_local(async move {

@@ -268,6 +268,7 @@ impl<'a> Chains<'a> {
             sources: parts.sources.clone(),
             max_body: parts.max_body,
             affinity: parts.affinity.clone(),
+            patience: parts.patience,
             mirrors: self.mirrors(mirrors, listener),
         };
         Rule {

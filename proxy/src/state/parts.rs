@@ -11,7 +11,7 @@ use snapshot::proto::{self, filter::Filter, path_modifier::Modifier};
 use crate::extras::{Cors, Retry};
 use crate::router::{Match, Regexes};
 use crate::runtime::{Attached, HeaderEdit, Listener, PathEdit, Redirect, RequestFilter, Rewrite};
-use crate::upstream::HashOn;
+use crate::upstream::{HashOn, Patience};
 
 /// A listener.
 #[derive(Debug, Clone)]
@@ -61,6 +61,7 @@ pub(super) struct RuleParts {
     pub(super) sources: Box<[IpNet]>,
     pub(super) max_body: Option<u64>,
     pub(super) affinity: Option<HashOn>,
+    pub(super) patience: Option<Patience>,
 }
 
 #[derive(Debug)]
@@ -217,6 +218,7 @@ impl RuleParts {
                         .map_err(|_| format!("{range:?} is no range of addresses"))
                 })
                 .collect::<Result<_, _>>()?,
+            patience: from.patience.as_ref().map(Patience::read),
             max_body: (from.max_body_bytes > 0).then_some(from.max_body_bytes),
         })
     }

@@ -406,8 +406,10 @@ fn names_that_are_addresses_need_no_dns() {
         panic!("{attended:?}")
     };
     assert_eq!((&*dns.name, dns.port), ("db.test", 81));
-    dns.upstream
-        .set_addresses(&["192.0.2.8:81".parse().unwrap()]);
+    dns.upstream.set_places(&["192.0.2.8:81"
+        .parse::<std::net::SocketAddr>()
+        .unwrap()
+        .into()]);
     assert_eq!(addresses(&rig), ["192.0.2.8"]);
     rig.put([("Listener/a", listener(8000, "", &[]))]);
     rig.put([("Route/HTTPRoute/shop/s", Body::Route(route("s", vec![])))]);

@@ -13,7 +13,7 @@ use crate::attend::Attended;
 use crate::dns::DnsUpstream;
 use crate::metrics::Metrics;
 use crate::runtime::Upstream;
-use crate::upstream::Policy;
+use crate::upstream::{Place, Policy};
 
 /// Where an upstream's addresses come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(super) struct UpstreamState {
 /// An endpoint as it was told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Told {
-    address: SocketAddr,
+    place: Place,
     ready: bool,
     serving: bool,
     /// Whether it is said which zones it is meant for, and whether that is this proxy's.
@@ -199,7 +199,7 @@ impl Upstreams {
                     .map_err(|_| format!("{:?} is not an IP address", endpoint.address))?;
                 let address = SocketAddr::new(address, port(endpoint.port)?);
                 Ok(Told {
-                    address,
+                    place: address.into(),
                     ready: endpoint.ready,
                     serving: endpoint.serving,
                     hinted: !endpoint.for_zones.is_empty(),
@@ -230,23 +230,23 @@ impl Upstreams {
         let Some(state) = self.upstreams.get(name) else {
             return;
         };
-        let usable: Vec<SocketAddr> = match &state.addresses {
+        let usable: Vec<Place> = match &state.addresses {
             Addresses::Name(..) => return,
-            Addresses::Fixed(address) => vec![*address],
+            Addresses::Fixed(address) => vec![(*address).into()],
             Addresses::Endpoints => {
                 let name = state.endpoints.as_deref().unwrap_or(name);
                 let told = self.told.get(name).map(Vec::as_slice).unwrap_or_default();
                 let of = |usable: fn(&Told) -> bool| {
                     told.iter()
                         .filter(move |one| usable(one))
-                        .map(|one| one.address)
+                        .map(|one| one.place)
                 };
                 // Hints count where all have them and somebody is meant, as for kube-proxy.
                 let mut all_ready = told.iter().filter(|one| one.ready);
                 let hinted = all_ready.all(|one| one.hinted);
                 let near: Vec<_> = of(|one| one.ready && one.here).collect();
                 if hinted && !near.is_empty() {
-                    state.upstream.set_addresses(&near);
+                    state.upstream.set_places(&near);
                     return;
                 }
                 let ready: Vec<_> = of(|one| one.ready).collect();
@@ -257,6 +257,6 @@ impl Upstreams {
                 }
             }
         };
-        state.upstream.set_addresses(&usable);
+        state.upstream.set_places(&usable);
     }
 }

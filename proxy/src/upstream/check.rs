@@ -15,10 +15,10 @@ use prost::Message;
 use rustls::crypto::CryptoProvider;
 use snapshot::proto::{self, active_health::Probe, upstream::Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsConnector;
 
+use super::families::open;
 use super::policy::statuses;
 use super::secure::{Connector, Connectors};
 use crate::http::request_id::Dice;
@@ -125,7 +125,7 @@ async fn watch(
     loop {
         let asked = tokio::time::timeout(
             active.timeout,
-            ask(&upstream, active, endpoint.address, connector.as_deref()),
+            ask(&upstream, active, &endpoint, connector.as_deref()),
         );
         let problem = match asked.await {
             Ok(Ok(())) => None,
@@ -157,10 +157,11 @@ async fn watch(
 async fn ask(
     upstream: &Upstream,
     active: &Active,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     connector: Option<&Connector>,
 ) -> Result<(), String> {
-    let stream = TcpStream::connect(address).await.map_err(text)?;
+    let address = endpoint.address;
+    let stream = open(endpoint).await.map_err(text)?;
     if let Probe::Tcp(_) = &active.probe {
         return Ok(());
     }

@@ -1,6 +1,5 @@
 //! New connections to endpoints.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::families::open;
 use super::limits::Permit;
 use super::pool::{Home, Line};
 use super::secure::Connector;
@@ -19,6 +19,7 @@ use crate::body::RequestBody;
 use crate::gather::Gathered;
 use crate::metrics::Event;
 use crate::respond::Failure;
+use crate::runtime::Endpoint;
 use crate::worker::{LocalExecutor, Worker};
 
 /// The longest head of a response. (It may have 100 headers, hyper's default: another number would cost an allocation for
@@ -26,21 +27,19 @@ use crate::worker::{LocalExecutor, Worker};
 const MAX_HEADER_BYTES: usize = 64 << 10;
 const WINDOW: u32 = 1 << 20;
 
-pub(super) async fn connect(worker: &Worker, address: SocketAddr) -> Result<TcpStream, Failure> {
-    let connected = tokio::time::timeout(
-        worker.settings.timeouts.connect_timeout,
-        TcpStream::connect(address),
-    )
-    .await;
+pub(super) async fn connect(
+    worker: &Worker,
+    endpoint: &Endpoint,
+    patience: Duration,
+) -> Result<TcpStream, Failure> {
+    let connected = tokio::time::timeout(patience, open(endpoint)).await;
     let failure = match connected {
         Ok(Ok(stream)) => {
             worker.metrics.event(Event::UpstreamConnected);
-            // Without it small writes would wait; a socket that refuses is gone, and the first write will say so.
-            let _ = stream.set_nodelay(true);
             return Ok(stream);
         }
         Ok(Err(error)) => {
-            tracing::debug!(endpoint = %address, %error, "cannot connect");
+            tracing::debug!(endpoint = %endpoint.address, %error, "cannot connect");
             Failure::Connect
         }
         Err(_) => Failure::ConnectTimeout,
@@ -54,14 +53,14 @@ pub(super) async fn encrypt(
     worker: &Worker,
     stream: TcpStream,
     connector: &Connector,
+    patience: Duration,
 ) -> Result<TlsStream<TcpStream>, Failure> {
     let config = match &connector.config {
         Ok(config) => Arc::clone(config),
         Err(why) => return Err(Failure::Incomplete(Arc::clone(why))),
     };
     let handshake = TlsConnector::from(config).connect(connector.server_name.clone(), stream);
-    let timeout = worker.settings.timeouts.connect_timeout;
-    let failure = match tokio::time::timeout(timeout, handshake).await {
+    let failure = match tokio::time::timeout(patience, handshake).await {
         Ok(Ok(stream)) => return Ok(stream),
         Ok(Err(error)) => {
             tracing::debug!(%error, "the TLS handshake with an upstream failed");
@@ -77,15 +76,16 @@ pub(super) async fn encrypt(
 /// A connection for one request at a time.
 pub(super) async fn http1(
     worker: &Worker,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     connector: Option<&Connector>,
     permit: Option<Arc<Permit>>,
+    patience: Duration,
 ) -> Result<Line, Failure> {
-    let stream = connect(worker, address).await?;
+    let stream = connect(worker, endpoint, patience).await?;
     match connector {
         None => http1_over(worker, Gathered(stream), permit).await,
         Some(connector) => {
-            let stream = Box::pin(encrypt(worker, stream, connector)).await?;
+            let stream = Box::pin(encrypt(worker, stream, connector, patience)).await?;
             Box::pin(http1_over(worker, stream, permit)).await
         }
     }
@@ -116,23 +116,23 @@ async fn http1_over(
 pub(super) async fn http2(
     worker: &Worker,
     home: &Rc<Home>,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     connector: Option<&Connector>,
+    patience: Duration,
 ) -> Result<http2::SendRequest<RequestBody>, Failure> {
-    let timeout = worker.settings.timeouts.connect_timeout;
     // Whoever holds the lock is connecting; where that fails, those behind do not all try in turn.
-    let mut shared = tokio::time::timeout(timeout, home.shared.lock())
+    let mut shared = tokio::time::timeout(patience, home.shared.lock())
         .await
         .map_err(|_| Failure::ConnectTimeout)?;
     if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
         return Ok(sender.clone());
     }
-    let stream = connect(worker, address).await?;
+    let stream = connect(worker, endpoint, patience).await?;
     let sender = match connector {
-        None => http2_over(worker, stream).await?,
+        None => http2_over(worker, stream, patience).await?,
         Some(connector) => {
-            let stream = Box::pin(encrypt(worker, stream, connector)).await?;
-            Box::pin(http2_over(worker, stream)).await?
+            let stream = Box::pin(encrypt(worker, stream, connector, patience)).await?;
+            Box::pin(http2_over(worker, stream, patience)).await?
         }
     };
     *shared = Some(sender.clone());
@@ -142,8 +142,8 @@ pub(super) async fn http2(
 async fn http2_over(
     worker: &Worker,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    patience: Duration,
 ) -> Result<http2::SendRequest<RequestBody>, Failure> {
-    let timeout = worker.settings.timeouts.connect_timeout;
     let handshake = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW)
@@ -152,7 +152,7 @@ async fn http2_over(
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
         .handshake(TokioIo::new(stream));
-    let (sender, connection) = tokio::time::timeout(timeout, handshake)
+    let (sender, connection) = tokio::time::timeout(patience, handshake)
         .await
         .map_err(|_| Failure::ConnectTimeout)?
         .map_err(|_| Failure::Connect)?;

@@ -33,7 +33,11 @@ pub(crate) async fn dial(worker: &Worker, rule: &TlsRule) -> Result<(Line, Activ
         .as_ref()
         .ok_or(Failure::NoBackend("the route's backend is not valid"))?;
     let mut under_way = upstream.enter()?;
-    let patience = worker.settings.timeouts.connect_timeout;
+    let patience = upstream
+        .patience()
+        .unwrap_or_default()
+        .within(&worker.settings.timeouts)
+        .connect;
     // The connection lasts as long as what is passed on, and so do the rights to both.
     let mut permit = match upstream.turn(None, patience).await? {
         Some(Turn::Open(permit)) => Some(permit),
@@ -47,10 +51,10 @@ pub(crate) async fn dial(worker: &Worker, rule: &TlsRule) -> Result<(Line, Activ
             Arc::clone(pick(&set, &dead, None, &worker.dice).ok_or(last)?)
         };
         let mut active = Active::new(&endpoint);
-        let connected = match connect(worker, endpoint.address).await {
+        let connected = match connect(worker, &endpoint, patience).await {
             Ok(stream) => match &backend.connector {
                 None => Ok(Line::Plain(stream)),
-                Some(connector) => encrypt(worker, stream, connector)
+                Some(connector) => encrypt(worker, stream, connector, patience)
                     .await
                     .map(|stream| Line::Tls(Box::new(stream))),
             },

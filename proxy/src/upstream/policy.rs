@@ -1,6 +1,5 @@
 //! What an UpstreamPolicy asks for, and the endpoints that it is asked of.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +10,11 @@ use tokio::sync::Notify;
 
 use super::balance::Manner;
 use super::check::Active;
+use super::families::{Place, renewed, same};
 use super::hash::HashOn;
 use super::health::Health;
 use super::limits::Limits;
+use super::patience::Patience;
 use super::ring::{Bound, Ring};
 use crate::clock;
 use crate::metrics::UpstreamSeries;
@@ -31,6 +32,7 @@ pub(crate) struct Policy {
     hash: Option<HashOn>,
     /// How much an endpoint of the ring may have; none: there is no ring.
     ring: Option<Option<Bound>>,
+    patience: Option<Patience>,
     /// Milliseconds; 0: none.
     slow_start: u64,
     /// Those that Kubernetes or the DNS names, healthy or not. Locked only while which of them are used changes.
@@ -74,6 +76,7 @@ impl Policy {
                     series: Arc::clone(&series),
                 })
             }),
+            patience: from.patience.as_ref().map(Patience::read),
             max_unhealthy_percent: from.max_unhealthy_percent as usize,
             slow_start: from.slow_start_ms.into(),
             members: Mutex::default(),
@@ -184,9 +187,9 @@ impl Policy {
         Some(Duration::from_millis(next.saturating_sub(now)))
     }
 
-    fn set_addresses(&self, upstream: &Upstream, addresses: &[SocketAddr]) {
+    fn set_places(&self, upstream: &Upstream, places: &[Place]) {
         let mut members = self.members.lock();
-        if !members.is_empty() && same(&members, addresses) {
+        if !members.is_empty() && same(&members, places) {
             return;
         }
         // Those that are there from the beginning have nobody to leave their share to.
@@ -195,11 +198,11 @@ impl Policy {
         } else {
             clock::shared_millis()
         };
-        let new = |address| Endpoint {
+        let new = |place| Endpoint {
             health: Health::new(since),
-            ..Endpoint::new(address)
+            ..Endpoint::at(place)
         };
-        *members = renewed(&members, addresses, new);
+        *members = renewed(&members, places, new);
         self.choose(upstream, &members);
         self.moved.notify_one();
     }
@@ -224,6 +227,11 @@ impl Upstream {
         self.policy.as_ref()?.hash.as_ref()
     }
 
+    /// How long is waited for it, where rules do not say otherwise.
+    pub(super) fn patience(&self) -> Option<Patience> {
+        self.policy.as_ref()?.patience
+    }
+
     /// An endpoint has taken a connection, and more cannot be told of it.
     pub(super) fn connected(&self, endpoint: &Endpoint) {
         if self.policy.is_some() {
@@ -242,13 +250,13 @@ impl Upstream {
     }
 
     /// Swaps the endpoints, where they differ; what stays keeps its counters.
-    pub(crate) fn set_addresses(&self, addresses: &[SocketAddr]) {
+    pub(crate) fn set_places(&self, places: &[Place]) {
         if let Some(policy) = &self.policy {
-            return policy.set_addresses(self, addresses);
+            return policy.set_places(self, places);
         }
         let old = self.endpoints.load();
-        if !same(&old.usable, addresses) {
-            let usable = renewed(&old.usable, addresses, Endpoint::new);
+        if !same(&old.usable, places) {
+            let usable = renewed(&old.usable, places, Endpoint::at);
             self.endpoints.store(Arc::new(EndpointSet::new(usable)));
         }
     }
@@ -284,28 +292,4 @@ pub(crate) async fn recover(upstream: Arc<Upstream>) {
 pub(super) fn statuses(from: &[u32]) -> Box<[StatusCode]> {
     let read = |status: &u32| StatusCode::from_u16(u16::try_from(*status).ok()?).ok();
     from.iter().filter_map(read).collect()
-}
-
-fn same(endpoints: &[Arc<Endpoint>], addresses: &[SocketAddr]) -> bool {
-    endpoints
-        .iter()
-        .map(|endpoint| endpoint.address)
-        .eq(addresses.iter().copied())
-}
-
-/// The endpoints of these addresses: known ones as they are, the others new.
-fn renewed(
-    known: &[Arc<Endpoint>],
-    addresses: &[SocketAddr],
-    new: impl Fn(SocketAddr) -> Endpoint,
-) -> Vec<Arc<Endpoint>> {
-    let known: std::collections::HashMap<_, _> = known
-        .iter()
-        .map(|endpoint| (endpoint.address, endpoint))
-        .collect();
-    let endpoint = |address: &SocketAddr| match known.get(address) {
-        Some(endpoint) => Arc::clone(endpoint),
-        None => Arc::new(new(*address)),
-    };
-    addresses.iter().map(endpoint).collect()
 }

@@ -129,6 +129,7 @@ fn copy(of: &Forward, body: &Repeated, deadline: Option<Instant>) -> Forward {
         deadline,
         connector: of.connector.clone(),
         key: of.key,
+        patience: of.patience,
     }
 }
 

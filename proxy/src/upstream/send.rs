@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
@@ -18,6 +17,7 @@ use tokio::time::Instant;
 use super::balance::{Active, pick};
 use super::connect;
 use super::limits::{Permit, Turn};
+use super::patience::{Allowed, Patience};
 use super::pool::{Home, Lease, Line};
 use super::secure::Connector;
 use super::waits::Waits;
@@ -46,6 +46,8 @@ pub(crate) struct Forward {
     pub(crate) connector: Option<Arc<Connector>>,
     /// Requests with the same one go to the same endpoint.
     pub(crate) key: Option<u64>,
+    /// What the rule says about it.
+    pub(crate) patience: Patience,
 }
 
 /// Why one try came to nothing, and what is left of the request.
@@ -82,7 +84,10 @@ impl Outgoing {
         };
         let wait = Wait {
             deadline: forward.deadline,
-            patience: worker.settings.timeouts.response_timeout,
+            allowed: forward
+                .patience
+                .or(upstream.patience())
+                .within(&worker.settings.timeouts),
             progress: forward.body.progress(),
         };
         let request = prepare(forward, http2)?;
@@ -160,8 +165,8 @@ pub(crate) async fn forward(
 /// How long to wait for a response.
 struct Wait {
     deadline: Option<Instant>,
-    /// After the request has been sent, where the route sets no deadline; zero: for ever.
-    patience: Duration,
+    /// Where the route sets no deadline.
+    allowed: Allowed,
     progress: Option<Rc<Progress>>,
 }
 
@@ -171,7 +176,7 @@ impl Wait {
             .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Waits. While the client still sends its body, the upstream need not answer.
+    /// Waits. While the client still sends its body, the upstream need not answer, but it must take what there is.
     async fn for_response<T>(
         &self,
         waits: &Waits,
@@ -182,35 +187,47 @@ impl Wait {
                 .await
                 .map_err(|_| Failure::ResponseTimeout);
         }
-        if self.patience.is_zero() {
+        if self.allowed.response.is_zero() && self.allowed.send.is_zero() {
             return Ok(response.await);
         }
         let mut response = pin!(response);
         let mut waiting = None;
-        let mut sending = self.is_sending();
+        let mut sent = self.sent();
         poll_fn(|cx| {
             if let Poll::Ready(response) = response.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
             }
-            let waiting = waiting.get_or_insert_with(|| waits.begin(cx));
-            if !waiting.is_over(self.patience, cx) {
+            let patience = |sent: Option<u32>| match sent {
+                Some(_) => self.allowed.send,
+                None => self.allowed.response,
+            };
+            let waiting = waiting.get_or_insert_with(|| waits.begin(patience(sent), cx));
+            if !waiting.is_over(cx) {
                 return Poll::Pending;
             }
-            if !sending {
+            let now = self.sent();
+            if sent.is_none() || (now == sent && self.is_stuck()) {
                 return Poll::Ready(Err(Failure::ResponseTimeout));
             }
-            // From its end on the upstream has all the time again.
-            sending = self.is_sending();
-            waiting.again();
+            // From the end of the body on the upstream has all the time again.
+            sent = now;
+            waiting.again(patience(sent));
             Poll::Pending
         })
         .await
     }
 
-    fn is_sending(&self) -> bool {
+    /// How many pieces of the body the upstream has taken; none: there is nothing more to send.
+    fn sent(&self) -> Option<u32> {
+        let progress = self.progress.as_ref()?;
+        (!progress.done.get()).then(|| progress.taken.get())
+    }
+
+    /// Whether it is the upstream that does not go on with the body, and not the client.
+    fn is_stuck(&self) -> bool {
         self.progress
             .as_ref()
-            .is_some_and(|progress| !progress.done.get())
+            .is_some_and(|progress| !progress.owed.get())
     }
 
     /// Whose fault it is that no response came: the client's, where its body broke off.
@@ -293,7 +310,7 @@ async fn over_http1(
     let mut permit = None;
     if idle.is_none() && upstream.limits_connections() {
         // Rare, and in a box, so that other requests do not carry it about.
-        match Box::pin(take_turn(worker, upstream, &home, wait)).await {
+        match Box::pin(take_turn(upstream, &home, wait)).await {
             Ok(Way::Idle(line)) => idle = Some(line),
             Ok(Way::New(granted)) => permit = granted,
             Err(failure) => return Err(not_sent(failure, request)),
@@ -320,10 +337,11 @@ async fn over_http1(
         // The new connection takes the place of the one that was closed.
         permit = line.permit.take();
     }
-    let mut line = match connect::http1(worker, endpoint.address, connector, permit).await {
-        Ok(line) => line,
-        Err(failure) => return Err(not_sent(failure, request)),
-    };
+    let mut line =
+        match connect::http1(worker, endpoint, connector, permit, wait.allowed.connect).await {
+            Ok(line) => line,
+            Err(failure) => return Err(not_sent(failure, request)),
+        };
     let response = send(&worker.waits, &mut line.sender, request, wait).await?;
     Ok(finish(response, line, home, active))
 }
@@ -335,14 +353,8 @@ enum Way {
 }
 
 /// Waits for a connection, or for the right to open one.
-async fn take_turn(
-    worker: &Worker,
-    upstream: &Upstream,
-    home: &Home,
-    wait: &Wait,
-) -> Result<Way, Failure> {
-    let patience = worker.settings.timeouts.connect_timeout;
-    let until = Instant::now() + patience;
+async fn take_turn(upstream: &Upstream, home: &Home, wait: &Wait) -> Result<Way, Failure> {
+    let until = Instant::now() + wait.allowed.connect;
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let turn = upstream.turn(Some(home), left);
@@ -455,10 +467,11 @@ async fn over_http2(
 ) -> Result<(Response<Incoming>, Lease), Lost> {
     let active = Active::new(endpoint);
     let home = home(worker, endpoint, connector);
-    let mut sender = match connect::http2(worker, &home, endpoint.address, connector).await {
-        Ok(sender) => sender,
-        Err(failure) => return Err(not_sent(failure, request)),
-    };
+    let mut sender =
+        match connect::http2(worker, &home, endpoint, connector, wait.allowed.connect).await {
+            Ok(sender) => sender,
+            Err(failure) => return Err(not_sent(failure, request)),
+        };
     match wait
         .for_response(&worker.waits, sender.try_send_request(request))
         .await

@@ -1,4 +1,4 @@
-//! Who waits for a response, and since when. A timer for each would be set and cleared with every request; instead the
+//! Who waits for a response, and until when. A timer for each would be set and cleared with every request; instead the
 //! worker looks at all of them a few times a second.
 
 use std::cell::RefCell;
@@ -18,10 +18,10 @@ struct Places {
 }
 
 impl Waits {
-    /// Begins to wait.
-    pub(super) fn begin(&self, cx: &Context<'_>) -> Waiting<'_> {
+    /// Begins to wait; zero: for ever.
+    pub(super) fn begin(&self, patience: Duration, cx: &Context<'_>) -> Waiting<'_> {
         let mut places = self.0.borrow_mut();
-        let entry = Some((clock::millis(), cx.waker().clone()));
+        let entry = Some((due(patience), cx.waker().clone()));
         let place = match places.free.pop() {
             Some(place) => {
                 if let Some(free) = places.taken.get_mut(place) {
@@ -37,8 +37,8 @@ impl Waits {
         Waiting { waits: self, place }
     }
 
-    /// Wakes those that have waited for longer than this.
-    pub(crate) fn sweep(&self, patience: Duration) {
+    /// Wakes those whose time is over.
+    pub(crate) fn sweep(&self) {
         let now = clock::millis();
         for (_, waker) in self
             .0
@@ -46,15 +46,19 @@ impl Waits {
             .taken
             .iter()
             .flatten()
-            .filter(|(since, _)| is_over(*since, now, patience))
+            .filter(|(due, _)| *due <= now)
         {
             waker.wake_by_ref();
         }
     }
 }
 
-fn is_over(since: u64, now: u64, patience: Duration) -> bool {
-    u128::from(now.saturating_sub(since)) >= patience.as_millis()
+fn due(patience: Duration) -> u64 {
+    if patience.is_zero() {
+        return u64::MAX;
+    }
+    let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    clock::millis().saturating_add(patience)
 }
 
 /// One that waits.
@@ -65,19 +69,19 @@ pub(super) struct Waiting<'w> {
 }
 
 impl Waiting<'_> {
-    /// Whether it has been so long; notes whom to wake, where that has changed.
-    pub(super) fn is_over(&self, patience: Duration, cx: &Context<'_>) -> bool {
+    /// Whether its time is over; notes whom to wake, where that has changed.
+    pub(super) fn is_over(&self, cx: &Context<'_>) -> bool {
         let mut places = self.waits.0.borrow_mut();
-        let Some((since, waker)) = places.taken.get_mut(self.place).and_then(Option::as_mut) else {
+        let Some((due, waker)) = places.taken.get_mut(self.place).and_then(Option::as_mut) else {
             return true;
         };
         waker.clone_from(cx.waker());
-        is_over(*since, clock::millis(), patience)
+        *due <= clock::millis()
     }
 
     /// Begins anew.
-    pub(super) fn again(&self) {
-        if let Some((since, _)) = self
+    pub(super) fn again(&self, patience: Duration) {
+        if let Some((until, _)) = self
             .waits
             .0
             .borrow_mut()
@@ -85,7 +89,7 @@ impl Waiting<'_> {
             .get_mut(self.place)
             .and_then(Option::as_mut)
         {
-            *since = clock::millis();
+            *until = due(patience);
         }
     }
 }
@@ -108,11 +112,13 @@ mod tests {
     fn places_are_used_again() {
         let waits = Waits::default();
         let cx = Context::from_waker(Waker::noop());
-        let first = waits.begin(&cx);
-        drop(waits.begin(&cx));
-        let third = waits.begin(&cx);
+        let hour = Duration::from_secs(3600);
+        let first = waits.begin(hour, &cx);
+        drop(waits.begin(hour, &cx));
+        let third = waits.begin(Duration::from_nanos(1), &cx);
         assert_eq!((first.place, third.place), (0, 1));
-        assert!(!third.is_over(Duration::from_secs(1), &cx));
-        assert!(third.is_over(Duration::ZERO, &cx));
+        assert!(third.is_over(&cx) && !first.is_over(&cx));
+        third.again(Duration::ZERO);
+        assert!(!third.is_over(&cx), "for ever");
     }
 }

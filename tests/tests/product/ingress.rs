@@ -385,3 +385,21 @@ async fn a_cookie_keeps_a_client_at_its_endpoint_where_the_annotation_asks_for_i
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_annotation_says_how_long_upstreams_are_waited_for() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut objects = service("a", silent.local_addr().unwrap().port());
+    let mut hasty = ingress(
+        "hasty",
+        "postern",
+        "hasty.test",
+        &[path("Prefix", "/", "a")],
+    );
+    hasty["metadata"]["annotations"] = json!({"postern.dev/proxy-read-timeout": "1"});
+    objects.push(hasty);
+    on_fixed_ports(objects, async |_| {
+        assert_eq!(ask("hasty.test", "/").await, "504 -");
+    })
+    .await;
+}

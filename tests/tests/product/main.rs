@@ -40,6 +40,7 @@ mod namespaces;
 mod openid_connect;
 mod parsers;
 mod paths;
+mod patience;
 mod plugins;
 mod precedence;
 mod protocols;
