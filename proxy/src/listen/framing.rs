@@ -73,6 +73,11 @@ impl Framing {
         self.at == At::Dead
     }
 
+    /// Whether the client is in the middle of something: it may go on, whatever it was told.
+    pub(super) fn is_under_way(&self) -> bool {
+        !matches!(self.at, At::Head | At::Other) || self.head.begun
+    }
+
     /// Follows the next bytes of the client.
     pub(super) fn scan(&mut self, bytes: &[u8], state: &State) -> Result<(), Refused> {
         let mut rest = bytes;

@@ -4,10 +4,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use super::connections::State;
@@ -15,6 +17,11 @@ use super::frames::Frames;
 use super::framing::{Framing, POISON, Refused};
 use super::passage::Overheard;
 use crate::gather;
+
+/// How long a client that is told to stop may take to hear it.
+const PARTING: Duration = Duration::from_secs(2);
+/// How much of what it still sends is thrown away before others have their turn.
+const SCRAP: usize = 16 << 10;
 
 /// The bytes of a connection.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub(super) struct ClientStream {
     early: Bytes,
     scanner: Scanner,
     state: Arc<State>,
+    /// Everything was written; until then the client may still send.
+    parting: Option<Pin<Box<Sleep>>>,
     /// Counts against the limit of connections, also as a tunnel.
     _permit: tokio::sync::OwnedSemaphorePermit,
 }
@@ -57,6 +66,7 @@ impl ClientStream {
             early,
             scanner,
             state,
+            parting: None,
             _permit: permit,
         }
     }
@@ -65,6 +75,24 @@ impl ClientStream {
         self.state.await_write(written.is_pending());
         if let (Scanner::Http2(frames), Poll::Ready(Ok(bytes))) = (&mut self.scanner, written) {
             frames.wrote(*bytes);
+        }
+    }
+
+    /// Throws away what the client still sends of a request that has been answered: a connection that is closed with unread
+    /// bytes is reset, and the answer may be lost with it.
+    fn poll_part(&mut self, cx: &mut Context<'_>, until: &mut Pin<Box<Sleep>>) -> Poll<()> {
+        if until.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut scrap = [std::mem::MaybeUninit::uninit(); SCRAP];
+        let mut scrap = ReadBuf::uninit(&mut scrap);
+        match Pin::new(&mut self.transport).poll_read(cx, &mut scrap) {
+            Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -153,7 +181,24 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(cx)
+        let this = &mut *self;
+        let mut until = match this.parting.take() {
+            Some(until) => until,
+            None => {
+                ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
+                match &this.scanner {
+                    Scanner::Http1(framing) if framing.is_under_way() => {
+                        Box::pin(tokio::time::sleep(PARTING))
+                    }
+                    _ => return Poll::Ready(Ok(())),
+                }
+            }
+        };
+        let parted = this.poll_part(cx, &mut until);
+        if parted.is_pending() {
+            this.parting = Some(until);
+        }
+        parted.map(Ok)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::families::open;
 use super::limits::Permit;
-use super::pool::{Home, Line};
+use super::pool::{Home, Line, Sender};
 use super::secure::Connector;
 use crate::body::RequestBody;
 use crate::gather::Gathered;
@@ -25,6 +25,8 @@ use crate::worker::{LocalExecutor, Worker};
 /// The longest head of a response. (It may have 100 headers, hyper's default: another number would cost an allocation for
 /// each response.)
 const MAX_HEADER_BYTES: usize = 64 << 10;
+/// How long a connection that nobody uses any more may take to end well.
+const PARTING: Duration = Duration::from_secs(1);
 const WINDOW: u32 = 1 << 20;
 
 pub(super) async fn connect(
@@ -100,15 +102,27 @@ async fn http1_over(
         .max_header_size(MAX_HEADER_BYTES)
         .handshake(TokioIo::new(stream))
         .await;
-    let (sender, connection) = handshake.map_err(|_| Failure::Connect)?;
+    let (http, connection) = handshake.map_err(|_| Failure::Connect)?;
+    let (in_use, unused) = tokio::sync::oneshot::channel::<()>();
     let metrics = worker.metrics.clone();
     let held = permit.clone();
     tokio::task::spawn_local(async move {
         let _held = held;
+        let connection = connection.with_upgrades();
+        tokio::pin!(connection);
         // What breaks here is reported to whoever waits for the response.
-        let _ = connection.with_upgrades().await;
+        tokio::select! {
+            _ = &mut connection => {}
+            _ = unused => {
+                let _ = tokio::time::timeout(PARTING, connection).await;
+            }
+        }
         metrics.event(Event::UpstreamClosed);
     });
+    let sender = Sender {
+        http,
+        _in_use: in_use,
+    };
     Ok(Line { sender, permit })
 }
 

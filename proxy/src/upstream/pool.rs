@@ -48,10 +48,18 @@ struct Idle {
     since: u64,
 }
 
+/// Sends requests over an HTTP/1.1 connection, which ends soon after this has been dropped.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) http: http1::SendRequest<RequestBody>,
+    /// Tells whoever drives the connection. hyper by itself would wait until the upstream has taken what was being sent.
+    pub(super) _in_use: tokio::sync::oneshot::Sender<()>,
+}
+
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) sender: Sender,
     /// Where connections are limited.
     pub(super) permit: Option<Arc<Permit>>,
 }
@@ -124,7 +132,7 @@ impl Home {
         let before = idle.len();
         idle.retain(|idle| {
             let line = &idle.line;
-            idle.since >= oldest && !line.sender.is_closed() && !line.is_wanted_elsewhere(self)
+            idle.since >= oldest && !line.sender.http.is_closed() && !line.is_wanted_elsewhere(self)
         });
         for _ in idle.len()..before {
             self.metrics.event(Event::PoolTaken);
@@ -142,7 +150,7 @@ impl Home {
     pub(super) async fn checkout(&self) -> Option<Line> {
         loop {
             let mut line = self.idle.borrow_mut().pop()?.line;
-            let sender = &mut line.sender;
+            let sender = &mut line.sender.http;
             self.metrics.event(Event::PoolTaken);
             if sender.is_ready() || (!sender.is_closed() && sender.ready().await.is_ok()) {
                 self.metrics.event(Event::PoolHit);
@@ -156,7 +164,7 @@ impl Home {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        if !line.sender.is_closed() && idle.len() < self.max_idle {
+        if !line.sender.http.is_closed() && idle.len() < self.max_idle {
             self.metrics.event(Event::PoolPut);
             idle.push(Idle {
                 line,
@@ -196,7 +204,7 @@ impl Drop for Waiting<'_> {
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// None where the connection is shared.
-    pub(super) sender: Option<http1::SendRequest<RequestBody>>,
+    pub(super) sender: Option<Sender>,
     pub(super) home: Rc<Home>,
     pub(super) active: Active,
 }
@@ -209,17 +217,17 @@ impl Lease {
             home,
             active,
         } = self;
-        let sender = sender.filter(|sender| !sender.is_closed());
+        let sender = sender.filter(|sender| !sender.http.is_closed());
         let Some((sender, permit)) = sender.zip(active.end()) else {
             return;
         };
         let mut line = Line { sender, permit };
-        if line.sender.is_ready() {
+        if line.sender.http.is_ready() {
             home.put(line);
         } else {
             // The response is complete, but the connection has not noticed yet, or still sends the request's body.
             tokio::task::spawn_local(async move {
-                let ready = line.sender.ready();
+                let ready = line.sender.http.ready();
                 let ready = tokio::time::timeout(std::time::Duration::from_secs(1), ready).await;
                 if matches!(ready, Ok(Ok(()))) {
                     home.put(line);

@@ -318,7 +318,7 @@ async fn over_http1(
     }
     if let Some(mut line) = idle {
         let copy = repeatable(&request);
-        let lost = match send(&worker.waits, &mut line.sender, request, wait).await {
+        let lost = match send(&worker.waits, &mut line.sender.http, request, wait).await {
             Ok(response) => return Ok(finish(response, line, home, active)),
             Err(lost) => lost,
         };
@@ -342,7 +342,7 @@ async fn over_http1(
             Ok(line) => line,
             Err(failure) => return Err(not_sent(failure, request)),
         };
-    let response = send(&worker.waits, &mut line.sender, request, wait).await?;
+    let response = send(&worker.waits, &mut line.sender.http, request, wait).await?;
     Ok(finish(response, line, home, active))
 }
 

@@ -81,5 +81,6 @@ async fn for_an_upstream_to_take_more_of_a_body() {
     let mut status = [0; 12];
     from.read_exact(&mut status).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 504");
-    sending.abort();
+    drop(from);
+    sending.await.unwrap();
 }

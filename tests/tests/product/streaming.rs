@@ -193,3 +193,40 @@ async fn the_first_bytes_do_not_wait_for_the_last() {
     }
     assert_eq!(connection.line().await, "0");
 }
+
+/// A client that reads nothing before it has sent everything.
+#[tokio::test]
+async fn who_is_refused_in_the_middle_of_a_long_body_still_gets_the_answer() {
+    let mut build = Rig::build();
+    let port = build.port();
+    let listener = harness::objects::https_listener("https", port, None, "tls");
+    let rig = build
+        .listener(listener)
+        .objects([
+            harness::objects::route("r", "s.test", "nobody"),
+            harness::objects::tls_secret("tls", &harness::tls::Certificate::of(&["s.test"])),
+        ])
+        .start()
+        .await;
+    let body = vec![b'x'; 8 << 20];
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: s.test\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    for tls in [false, true] {
+        let mut connection = if tls {
+            let port = rig.reserved(0);
+            let versions = harness::tls::VERSIONS;
+            let session = harness::tls::connect(port, Some("s.test"), &["http/1.1"], versions);
+            Connection::over(session.await.unwrap().stream)
+        } else {
+            rig.connect().await
+        };
+        connection.send(&head).await;
+        assert!(connection.try_send(&body).await, "all of it is taken");
+        let answer = connection.rest().await;
+        let text = String::from_utf8_lossy(&answer);
+        assert!(text.starts_with("HTTP/1.1 500 "), "{text}");
+        assert!(text.ends_with('}'), "{text}");
+    }
+}
