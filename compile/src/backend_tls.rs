@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gateway_api::apis::standard::backendtlspolicies::{
-    BackendTlsPolicySpec, BackendTlsPolicyTargetRefs,
+    BackendTlsPolicySpec, BackendTlsPolicyTargetRefs, BackendTlsPolicyValidation,
     BackendTlsPolicyValidationSubjectAltNamesType as NameType,
 };
 use serde_json::json;
@@ -17,6 +17,9 @@ use crate::kind::GATEWAY_GROUP;
 use crate::object::{Body, decode};
 use crate::pass::Pass;
 use crate::{Kind, Object, ObjectRef, ParentStatus, StatusBody, hostnames, trust};
+
+/// Those whom the system trusts that a proxy runs on.
+const SYSTEM: &str = "System";
 
 /// What a status may name at most.
 const MAX_ANCESTORS: usize = 16;
@@ -138,13 +141,7 @@ impl<'a> Pass<'a> {
                 Err(problem) => policy.resolved.add("InvalidCACertificateRef", problem),
             }
         }
-        if validation.well_known_ca_certificates.is_some() {
-            let message = "Postern brings no certificates of public authorities: name them in caCertificateRefs";
-            policy.accepted.add("Invalid", message);
-        } else if roots.is_empty() {
-            let message = "no certificate of an authority can be read";
-            policy.accepted.add("NoValidCACertificate", message);
-        }
+        let system_roots = trusts_system(validation, roots.is_empty(), &mut policy.accepted);
         if !policy.accepted.is_empty() {
             return closed(policy.accepted.condition("Accepted", "").message);
         }
@@ -153,6 +150,7 @@ impl<'a> Pass<'a> {
             roots_pem: roots.into(),
             names,
             uris,
+            system_roots,
             ..UpstreamTls::default()
         }
     }
@@ -199,6 +197,36 @@ impl<'a> Pass<'a> {
                 .status(policy.object, StatusBody::Policy { ancestors });
         }
     }
+}
+
+/// Whether those count whom the proxy's system trusts; a policy trusts either them or whom it names.
+fn trusts_system(
+    validation: &BackendTlsPolicyValidation,
+    no_roots: bool,
+    accepted: &mut Reasons,
+) -> bool {
+    let refs = validation.ca_certificate_refs.as_ref();
+    let named = refs.is_some_and(|refs| !refs.is_empty());
+    let well_known = validation.well_known_ca_certificates.as_deref();
+    let (reason, message) = match well_known.unwrap_or_default() {
+        "" if no_roots => (
+            "NoValidCACertificate",
+            "no certificate of an authority can be read".to_owned(),
+        ),
+        "" => return false,
+        SYSTEM if named => (
+            "Invalid",
+            "caCertificateRefs and wellKnownCACertificates exclude each other; remove one of them"
+                .to_owned(),
+        ),
+        SYSTEM => return true,
+        other => (
+            "Invalid",
+            format!("wellKnownCACertificates must be {SYSTEM:?}, not {other:?}"),
+        ),
+    };
+    accepted.add(reason, message);
+    false
 }
 
 /// Gives a policy one of its targets, unless an older one has it.

@@ -21,6 +21,7 @@ pub use profile::{ForwardProxies, ForwardProxy, Profile, ProfileError, ProfileOp
 pub use race::race;
 pub use refreshed::{Fresh, Refreshed, Schedule};
 pub use single_flight::{Aborted, SingleFlight};
+pub use tls::system_roots;
 
 #[cfg(test)]
 mod tests;

@@ -43,8 +43,10 @@ impl Tls {
     }
 }
 
-/// The roots of the system, or those that browsers ship where the system has none, as in an image with one file.
-fn system_roots() -> Arc<RootCertStore> {
+/// The roots of the system (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), or those that browsers ship where the system has
+/// none, as in an image with one file.
+#[must_use]
+pub fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();

@@ -67,6 +67,18 @@ impl Attended {
     }
 }
 
+/// What is to be done, to be looked up.
+fn by_identity(all: &[Attended]) -> HashMap<Identity, &Attended> {
+    all.iter().map(|one| (one.identity(), one)).collect()
+}
+
+/// Whether the same is to be done.
+pub(crate) fn same(before: &[Attended], now: &[Attended]) -> bool {
+    let known = by_identity(before);
+    let is_known = |one: &Attended| known.get(&one.identity()).is_some_and(|old| old.is(one));
+    before.len() == now.len() && now.iter().all(is_known)
+}
+
 /// Does what is wanted, whatever that is at the time.
 pub(crate) async fn follow(
     mut wanted: watch::Receiver<Vec<Attended>>,
@@ -75,8 +87,9 @@ pub(crate) async fn follow(
     let mut running: HashMap<Identity, (Attended, CancellationToken)> = HashMap::new();
     loop {
         let now = wanted.borrow_and_update().clone();
-        running.retain(|_, (attended, stop)| {
-            let keep = now.iter().any(|one| one.is(attended));
+        let known = by_identity(&now);
+        running.retain(|identity, (attended, stop)| {
+            let keep = known.get(identity).is_some_and(|one| one.is(attended));
             if !keep {
                 stop.cancel();
             }

@@ -116,9 +116,13 @@ pub enum Event {
     PoolTaken,
     /// A request was sent again, because it had not reached an upstream.
     Retried,
+    /// Bytes are passed on both ways, after a change of protocol or for a TLSRoute.
+    TunnelOpened,
+    /// One side had no more.
+    TunnelClosed,
 }
 
-const EVENTS: usize = Event::Retried as usize + 1;
+const EVENTS: usize = Event::TunnelClosed as usize + 1;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]

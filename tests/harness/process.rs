@@ -17,6 +17,9 @@ use crate::ports::Port;
 use crate::raw::{Connection, get};
 use crate::{until, within};
 
+/// In the state folder: whom the system is to trust.
+pub(crate) const TRUSTED: &str = "trusted.pem";
+
 /// The binary under test: `$POSTERN`, or what cargo built beside this test.
 ///
 /// # Panics
@@ -195,6 +198,10 @@ impl Postern {
         }
         if !flags.iter().any(|flag| flag.starts_with("--store=")) {
             command.arg("--store=memory:");
+        }
+        let trusted = state.path().join(TRUSTED);
+        if trusted.exists() {
+            command.env("SSL_CERT_FILE", trusted);
         }
         let mut child = command
             .args(["--bind", "127.0.0.1", "--workers", "2"])

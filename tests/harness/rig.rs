@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::message::Answer;
 use crate::objects;
 use crate::ports::Port;
-use crate::process::{Folder, Postern};
+use crate::process::{Folder, Postern, TRUSTED};
 use crate::raw::{Connection, get};
 use crate::upstream::Upstream;
 
@@ -35,6 +35,7 @@ pub struct Builder {
     files: Vec<(String, String)>,
     ports: Vec<Port>,
     bare: bool,
+    trusted: Option<String>,
 }
 
 impl Rig {
@@ -164,6 +165,13 @@ impl Builder {
         self
     }
 
+    /// Whom the system trusts that it runs on, as PEM.
+    #[must_use]
+    pub fn trusted(mut self, authorities: &str) -> Self {
+        self.trusted = Some(authorities.to_owned());
+        self
+    }
+
     /// Without the Gateway and the listener "http".
     #[must_use]
     pub const fn without_gateway(mut self) -> Self {
@@ -196,6 +204,10 @@ impl Builder {
             folder.write(name, text);
         }
         let state = Arc::new(TempDir::new().expect("a state folder"));
+        if let Some(trusted) = self.trusted {
+            std::fs::write(state.path().join(TRUSTED), trusted)
+                .expect("a file in the state folder");
+        }
         let mut postern = Postern::spawn(folder.path(), state, &self.flags);
         postern.ready(&folder.digest()).await;
         Rig {

@@ -84,9 +84,14 @@ fn what_cannot_be_resolved_closes_the_service_until_it_can() {
             "False/InvalidKind",
         ),
         (
-            "wellKnownCACertificates: System",
+            "wellKnownCACertificates: acme.test/all",
             "False/Invalid",
             "True/ResolvedRefs",
+        ),
+        (
+            "wellKnownCACertificates: System, caCertificateRefs: [{group: '', kind: Service, name: ca}]",
+            "False/Invalid",
+            "False/InvalidKind",
         ),
     ] {
         let world = World::of(&format!("{SHOP}{}", policy("one", "", validation)));
@@ -101,6 +106,11 @@ fn what_cannot_be_resolved_closes_the_service_until_it_can() {
             "{validation}"
         );
     }
+    let system = policy("one", "", "wellKnownCACertificates: System");
+    let world = World::of(&format!("{SHOP}{system}"));
+    let tls = world.upstream("Upstream/shop/orders/80").tls.unwrap();
+    assert!(tls.closed.is_empty() && tls.system_roots && tls.roots_pem.is_empty());
+    assert_eq!(ancestor(&world, "one", "Accepted"), "True/Accepted");
     let mut world = World::of(&format!("{SHOP}{}", policy("one", "", BY_CA)));
     world.apply(&authorities("ca", &pem()));
     assert_eq!(ancestor(&world, "one", "Accepted"), "True/Accepted");

@@ -159,7 +159,9 @@ async fn join(
             return;
         }
     }
+    worker.metrics.event(Event::TunnelOpened);
     // Either side may break off at any time; there is nobody to tell.
     let _ = tokio::io::copy_bidirectional(client, &mut server).await;
+    worker.metrics.event(Event::TunnelClosed);
     worker.metrics.event(Event::UpstreamClosed);
 }

@@ -259,6 +259,11 @@ fn upstreams(encoder: &mut DescriptorEncoder<'_>, total: impl Fn(Event) -> u64) 
             "Requests sent again, because they had not reached an upstream",
             Event::Retried,
         ),
+        (
+            "tunnels",
+            "Connections passed on both ways: WebSockets and other changes of protocol, TLSRoutes",
+            Event::TunnelOpened,
+        ),
     ] {
         counter(encoder, name, help, total(event))?;
     }
@@ -268,6 +273,12 @@ fn upstreams(encoder: &mut DescriptorEncoder<'_>, total: impl Fn(Event) -> u64) 
         "upstream_connections_open",
         "Open connections to endpoints",
         open(connected, closed),
+    )?;
+    level(
+        encoder,
+        "tunnels_open",
+        "Of them, those that are open",
+        open(Event::TunnelOpened, Event::TunnelClosed),
     )?;
     let idle = open(Event::PoolPut, Event::PoolTaken);
     level(

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Reconcile;
 use crate::Error;
 use crate::admin::Status;
-use crate::attend::Attended;
+use crate::attend::{self, Attended};
 use crate::last_good::LastGood;
 use crate::metrics::Metrics;
 use crate::state::{Applied, Delta, State};
@@ -198,10 +198,7 @@ impl Keeper {
         if applied.rebuilt {
             let attended = self.state.attended();
             self.attended.send_if_modified(|now| {
-                let same = now.len() == attended.len()
-                    && now
-                        .iter()
-                        .all(|one| attended.iter().any(|other| one.is(other)));
+                let same = attend::same(now, &attended);
                 *now = attended;
                 !same
             });

@@ -158,7 +158,11 @@ fn config(
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Unverified(Arc::clone(provider))))
     } else {
-        let roots = Arc::new(roots(&tls.roots_pem)?);
+        let roots = if tls.system_roots {
+            outbound::system_roots()
+        } else {
+            Arc::new(roots(&tls.roots_pem)?)
+        };
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
                 .build()

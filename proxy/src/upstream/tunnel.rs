@@ -5,6 +5,7 @@ use std::rc::Rc;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
+use crate::metrics::Event;
 use crate::worker::Worker;
 
 /// Passes bytes on between client and upstream. Nothing of the client's has been forwarded before: hyper holds it back
@@ -23,7 +24,9 @@ pub(crate) fn open(
             return;
         };
         let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+        worker.metrics.event(Event::TunnelOpened);
         // Either side may break off at any time; there is nobody to tell.
         let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        worker.metrics.event(Event::TunnelClosed);
     });
 }

@@ -111,6 +111,10 @@ async fn bytes_flow_both_ways_after_101_only() {
         "bytes were forwarded before the 101"
     );
     assert_eq!(client.bytes(11).await, b"early bytes");
+    let metrics = rig.postern.metrics().await;
+    for line in ["postern_tunnels_total 1", "postern_tunnels_open 1"] {
+        assert!(metrics.lines().any(|one| one == line), "{metrics}");
+    }
     client.send(b"\x00\xffraw").await;
     assert_eq!(client.bytes(5).await, b"\x00\xffraw");
     let head = log.heads.lock()[0].to_lowercase();

@@ -74,6 +74,28 @@ async fn certificates_of_upstreams_are_checked_as_the_policy_says() {
 }
 
 #[tokio::test]
+async fn a_policy_may_trust_whom_the_system_trusts() {
+    let (known, unknown) = (Authority::default(), Authority::default());
+    let good = TlsUpstream::start(&known.certificate(&["app.test"]), None).await;
+    let bad = TlsUpstream::start(&unknown.certificate(&["app.test"]), None).await;
+    let mut objects = Vec::new();
+    for (name, upstream) in [("good", &good), ("bad", &bad)] {
+        let mut policy = policy(name, "", "app.test", &Value::Null);
+        policy["spec"]["validation"] =
+            json!({"hostname": "app.test", "wellKnownCACertificates": "System"});
+        objects.extend(service(name, upstream.port()));
+        objects.extend([route(name, &format!("{name}.test"), name), policy]);
+    }
+    let rig = Rig::build()
+        .trusted(&known.certificate)
+        .objects(objects)
+        .start()
+        .await;
+    assert_eq!(rig.get("good.test", "/").await.status, 200);
+    assert_eq!(rig.get("bad.test", "/").await.status, 502);
+}
+
+#[tokio::test]
 async fn http_2_is_agreed_on_where_the_port_speaks_it() {
     let ours = Authority::default();
     let upstream = TlsUpstream::start(&ours.certificate(&["app.test"]), None).await;
