@@ -1,6 +1,6 @@
 #!/bin/bash
-# The wire: conformance of HTTP/2, load, long bodies, slow clients, tunnels, gRPC, and spellings of framing before upstream
-# servers of different make. Not part of `make test`: needs Go, Node and the package registries.
+# The wire: conformance of HTTP/2, load, long bodies, slow clients, tunnels, gRPC, spellings of framing and of paths before
+# upstream servers of different make. Not part of `make test`: needs Go, Node and the package registries.
 #   POSTERN=target/quick/postern tests/wire/run.sh [PART...]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
