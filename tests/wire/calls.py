@@ -1,11 +1,12 @@
-"""The part grpc: a server of gRPC's Python behind the gateway, called by gRPC's Python."""
+"""The part grpc: a server of gRPC's Python behind the gateway, called by gRPC's Python and by gRPC's Go."""
 import concurrent.futures
+import contextlib
 import os
 import threading
 
 import grpc
 
-from stage import HTTP, port, route, service
+from stage import BIN, HTTP, port, route, run, service
 
 SERVER = port()
 
@@ -21,24 +22,29 @@ class Waiters:
     def __init__(self):
         self.count, self.changed = 0, threading.Condition()
 
-    def wait(self, context):
+    @contextlib.contextmanager
+    def one(self, context):
         gone = threading.Event()
-        with self.changed:
-            self.count += 1
         if not context.add_callback(gone.set):
             gone.set()
-        gone.wait()
         with self.changed:
-            self.count -= 1
-            self.changed.notify_all()
+            self.count += 1
+        try:
+            yield gone
+        finally:
+            with self.changed:
+                self.count -= 1
+                self.changed.notify_all()
 
     def unary(self, message, context):
-        self.wait(context)
+        with self.one(context) as gone:
+            gone.wait()
         return message
 
     def stream(self, message, context):
-        yield message
-        self.wait(context)
+        with self.one(context) as gone:
+            yield message
+            gone.wait()
 
     def none(self, message, context):
         with self.changed:
@@ -82,6 +88,9 @@ def grpc_calls(_):
     """Calls, streams each way and both ways, trailers, deadlines."""
     server = serve()
     yield from of_python()
+    said = run(BIN / "grpc-client", f"127.0.0.1:{HTTP}", "grpc.test")
+    assert said.returncode == 0, f"Go: {said.stdout}{said.stderr}"
+    yield from (f"Go: {line}" for line in said.stdout.splitlines())
     server.stop(0)
 
 

@@ -26,6 +26,7 @@ mkdir -p "$cache"
   fi
   GOBIN=$cache go -C "$here/upstreams/go" install github.com/summerwind/h2spec/cmd/h2spec
   go -C "$here/upstreams/go" build -o "$cache/go-upstream" .
+  go -C "$here/upstreams/go" build -o "$cache/grpc-client" ./grpc-client
 ) 9> "$cache/lock"
 export WIRE_BIN=$cache
 exec "$cache/venv/bin/python" "$here/wire.py" "$@"

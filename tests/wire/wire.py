@@ -149,7 +149,8 @@ def framings(_):
         yield f"{name}: {len(heads)} spellings, {answered} requests in and out, none hidden"
 
 
-PARTS = {"h2spec": h2spec, "load": load, "bodies": bodies, "slow": slow, "tunnels": tunnels, "grpc": calls.grpc_calls, "framings": framings, "paths": paths.paths}
+PARTS = {"h2spec": h2spec, "load": load, "bodies": bodies, "slow": slow, "tunnels": tunnels, "grpc": calls.grpc_calls,
+         "framings": framings, "paths": paths.paths}
 
 
 def main():

@@ -2,7 +2,12 @@ module postern.dev/tests/wire
 
 go 1.26.0
 
-require github.com/summerwind/h2spec v2.2.1+incompatible
+require (
+	github.com/summerwind/h2spec v2.2.1+incompatible
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1
+	google.golang.org/grpc v1.85.0
+	google.golang.org/protobuf v1.36.12
+)
 
 require (
 	github.com/fatih/color v1.19.0 // indirect
