@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import socket
 import subprocess
@@ -15,11 +16,20 @@ ROOM = 64 << 20
 
 
 def port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A free one from below those that Linux gives to connections: whoever closes it can open it again."""
+    while True:
+        number = random.randrange(10_000, 32_768)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", number))
+            except OSError:
+                continue
+        if number not in TAKEN:
+            TAKEN.add(number)
+            return number
 
 
+TAKEN = set()
 HTTP, HTTPS, STATUS, UPSTREAMS = port(), port(), port(), {"go": port(), "node": port(), "python": port()}
 
 

@@ -14,6 +14,7 @@ import urllib.request
 
 import calls
 import paths
+import toxics
 from stage import BIN, HERE, HTTP, HTTPS, ROOM, STATUS, UPSTREAMS, memory, obj, route, run, service, start, watch
 
 GIB = 1 << 30
@@ -32,7 +33,7 @@ def manifests(folder):
         yield from service(name, number)
         # Whoever names no host is for the quickest of them.
         yield from route(name, name, [] if name == "go" else [f"{name}.test"], "/hidden")
-    for part in (calls, paths):
+    for part in (calls, paths, toxics):
         yield from part.manifests()
 
 
@@ -150,7 +151,7 @@ def framings(_):
 
 
 PARTS = {"h2spec": h2spec, "load": load, "bodies": bodies, "slow": slow, "tunnels": tunnels, "grpc": calls.grpc_calls,
-         "framings": framings, "paths": paths.paths}
+         "framings": framings, "paths": paths.paths, "toxics": toxics.toxics}
 
 
 def main():
