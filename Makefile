@@ -44,7 +44,7 @@ test-history: setup ## clients' histories through a thousand kills, pauses and f
 	$(CARGO) test --workspace --test product -- --nocapture --test-threads=1 history::
 
 .PHONY: test-wire
-test-wire: ## h2spec, load, long bodies, slow clients, tunnels, gRPC, and framings before three makes of servers
+test-wire: ## h2spec, load, long bodies, slow clients, tunnels, gRPC, framings and paths before three makes of servers, toxiproxy
 	@POSTERN=$(QUICK)
 	POSTERN="$$POSTERN" tests/wire/run.sh
 

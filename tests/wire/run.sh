@@ -1,6 +1,6 @@
 #!/bin/bash
-# The wire: conformance of HTTP/2, load, long bodies, slow clients, tunnels, gRPC, and spellings of framing before upstream
-# servers of different make. Not part of `make test`: needs Go, Node and the package registries.
+# The wire: conformance of HTTP/2, load, long bodies, slow clients, tunnels, gRPC, spellings of framing and of paths before
+# upstream servers of different make, and upstreams with every fault of toxiproxy. Not part of `make test`: needs Go, Node and the package registries.
 #   POSTERN=target/quick/postern tests/wire/run.sh [PART...]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -25,7 +25,9 @@ mkdir -p "$cache"
     cp "$here/requirements.txt" "$cache/venv/requirements.txt"
   fi
   GOBIN=$cache go -C "$here/upstreams/go" install github.com/summerwind/h2spec/cmd/h2spec
+  go -C "$here/upstreams/go" build -o "$cache/toxiproxy" github.com/Shopify/toxiproxy/v2/cmd/server
   go -C "$here/upstreams/go" build -o "$cache/go-upstream" .
+  go -C "$here/upstreams/go" build -o "$cache/grpc-client" ./grpc-client
 ) 9> "$cache/lock"
 export WIRE_BIN=$cache
 exec "$cache/venv/bin/python" "$here/wire.py" "$@"

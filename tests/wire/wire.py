@@ -6,53 +6,18 @@ import os
 import pathlib
 import re
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 
-import grpc
+import calls
+import paths
+import toxics
+from stage import BIN, HERE, HTTP, HTTPS, ROOM, STATUS, UPSTREAMS, memory, obj, route, run, service, start, watch
 
-HERE = pathlib.Path(__file__).parent
-BIN = pathlib.Path(os.environ["WIRE_BIN"])
 GIB = 1 << 30
-# Constant is: no more than this beyond what an idle gateway takes.
-ROOM = 64 << 20
-
-
-def port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-HTTP, HTTPS, STATUS, UPSTREAMS, GRPC = port(), port(), port(), {"go": port(), "node": port(), "python": port()}, port()
-
-
-def obj(api, kind, name, **more):
-    return {"apiVersion": api, "kind": kind, "metadata": {"name": name}, **more}
-
-
-def service(name, number, protocol=None):
-    about = {"port": 80, "targetPort": number} | ({"appProtocol": protocol} if protocol else {})
-    yield obj("v1", "Service", name, spec={"ports": [about]})
-    slices = obj("discovery.k8s.io/v1", "EndpointSlice", name, addressType="IPv4", ports=[{"port": number, "name": ""}],
-                 endpoints=[{"addresses": ["127.0.0.1"]}])
-    slices["metadata"]["labels"] = {"kubernetes.io/service-name": name}
-    yield slices
-
-
-def route(name):
-    rules = [{"name": "open", "backendRefs": [{"name": name, "port": 80}]},
-             {"name": "hidden", "matches": [{"path": {"value": "/hidden"}}], "backendRefs": [{"name": name, "port": 80}]}]
-    # Whoever names no host is for the quickest of them.
-    hosts = {} if name == "go" else {"hostnames": [f"{name}.test"]}
-    yield obj("gateway.networking.k8s.io/v1", "HTTPRoute", name, spec={"parentRefs": [{"name": "gateway"}], "rules": rules} | hosts)
-    yield obj("postern.dev/v1alpha1", "AuthPlugin", name, spec={"keyAuth": {}, "targetRefs": [{
-        "group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": name, "sectionName": "hidden"}]})
 
 
 def manifests(folder):
@@ -66,30 +31,10 @@ def manifests(folder):
     yield obj("v1", "Secret", "cert", type="kubernetes.io/tls", data=data)
     for name, number in UPSTREAMS.items():
         yield from service(name, number)
-        yield from route(name)
-    yield from service("grpc", GRPC, "kubernetes.io/h2c")
-    yield from route("grpc")
-
-
-def start(command, ready):
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(ready, timeout=1).read()
-            return process
-        except OSError:
-            assert process.poll() is None, f"{command[0]} ended"
-            time.sleep(0.05)
-    raise SystemExit(f"{command[0]} does not answer")
-
-
-def memory(pid, what):
-    text = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(rf"{what}:\s+(\d+) kB", text)[1]) << 10
-
-
-def run(*command):
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+        # Whoever names no host is for the quickest of them.
+        yield from route(name, name, [] if name == "go" else [f"{name}.test"], "/hidden")
+    for part in (calls, paths, toxics):
+        yield from part.manifests()
 
 
 def h2spec(_):
@@ -113,7 +58,7 @@ def load(_):
 
 
 def bodies(gateway):
-    idle = memory(gateway.pid, "VmRSS")
+    idle = watch(gateway.pid)
     url = f"http://127.0.0.1:{HTTP}"
     curl = ["curl", "--silent", "--fail", "--header", "Host: python.test"]
     down = subprocess.run(f"{' '.join(curl[:-1])} 'Host: python.test' {url}/down/{GIB} | wc -c", shell=True, capture_output=True, text=True)
@@ -174,37 +119,6 @@ def tunnels(_):
     yield "50 tunnels, 2000 messages, up to 200 kB"
 
 
-def calls(_):
-    """gRPC of Python: unary calls, streams both ways, trailers, a deadline."""
-    raw = dict(request_serializer=None, response_deserializer=None)
-    methods = {
-        "Echo": grpc.unary_unary_rpc_method_handler(lambda message, _: message),
-        "Many": grpc.unary_stream_rpc_method_handler(lambda message, _: (message for _ in range(1000))),
-        "Both": grpc.stream_stream_rpc_method_handler(lambda messages, _: messages),
-        "Fail": grpc.unary_unary_rpc_method_handler(lambda _, context: context.abort(grpc.StatusCode.NOT_FOUND, "nothing")),
-        "Late": grpc.unary_unary_rpc_method_handler(lambda message, _: time.sleep(5) or message),
-    }
-    server = grpc.server(concurrent.futures.ThreadPoolExecutor(20))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("wire.Wire", methods)])
-    server.add_insecure_port(f"127.0.0.1:{GRPC}")
-    server.start()
-    options = [("grpc.default_authority", "grpc.test")]
-    channel = grpc.insecure_channel(f"127.0.0.1:{HTTP}", options)
-    big = os.urandom(1 << 20)
-    with concurrent.futures.ThreadPoolExecutor(20) as pool:
-        assert all(pool.map(lambda _: channel.unary_unary("/wire.Wire/Echo", **raw)(big) == big, range(100)))
-    assert sum(1 for _ in channel.unary_stream("/wire.Wire/Many", **raw)(b"x")) == 1000
-    assert list(channel.stream_stream("/wire.Wire/Both", **raw)(bytes([n]) for n in range(200))) == [bytes([n]) for n in range(200)]
-    for method, code in (("Fail", grpc.StatusCode.NOT_FOUND), ("Late", grpc.StatusCode.DEADLINE_EXCEEDED)):
-        try:
-            channel.unary_unary(f"/wire.Wire/{method}", **raw)(b"x", timeout=1)
-            raise AssertionError(method)
-        except grpc.RpcError as error:
-            assert error.code() == code, error
-    server.stop(0)
-    yield "100 calls of 1 MiB, 1000 messages down, 200 both ways, an error, a deadline"
-
-
 def framings(_):
     """As many requests come to servers of different make as they answer, and none to a place that asks for a key."""
     heads = json.loads((HERE.parent / "vectors/smuggler_te_mutations.json").read_text())
@@ -236,7 +150,8 @@ def framings(_):
         yield f"{name}: {len(heads)} spellings, {answered} requests in and out, none hidden"
 
 
-PARTS = {"h2spec": h2spec, "load": load, "bodies": bodies, "slow": slow, "tunnels": tunnels, "grpc": calls, "framings": framings}
+PARTS = {"h2spec": h2spec, "load": load, "bodies": bodies, "slow": slow, "tunnels": tunnels, "grpc": calls.grpc_calls,
+         "framings": framings, "paths": paths.paths, "toxics": toxics.toxics}
 
 
 def main():

@@ -5,13 +5,27 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"path"
 	"strings"
 	"sync"
 	"time"
 )
 
+// What a path is to http.FileServer, and the pattern that http.ServeMux finds for it.
+func resolved(r *http.Request) []string {
+	_, pattern := mux.Handler(r)
+	file := url.URL{Path: path.Clean("/" + r.URL.Path)}
+	return []string{file.EscapedPath(), pattern}
+}
+
+var mux = http.NewServeMux()
+
 func main() {
+	for _, pattern := range []string{"/", "/protected", "/protected/"} {
+		mux.Handle(pattern, http.NotFoundHandler())
+	}
 	var lock sync.Mutex
 	var targets []string
 	handler := func(w http.ResponseWriter, r *http.Request) {
@@ -35,6 +49,8 @@ func main() {
 		targets = append(targets, r.RequestURI)
 		lock.Unlock()
 		w.Header().Set("X-Upstream", "go")
+		w.Header().Set("X-Target", r.RequestURI)
+		w.Header().Set("X-Resolved", strings.Join(resolved(r), ", "))
 		fmt.Fprint(w, "ok")
 	}
 	if err := http.ListenAndServe("127.0.0.1:"+os.Args[1], http.HandlerFunc(handler)); err != nil {

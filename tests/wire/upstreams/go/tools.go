@@ -2,4 +2,7 @@
 
 package main
 
-import _ "github.com/summerwind/h2spec/cmd/h2spec"
+import (
+	_ "github.com/Shopify/toxiproxy/v2/cmd/server"
+	_ "github.com/summerwind/h2spec/cmd/h2spec"
+)
