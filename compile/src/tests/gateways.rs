@@ -368,8 +368,7 @@ fn a_service_is_where_it_is_to_be_and_only_with_its_gateway_shows_its_infrastruc
         };
         assert_eq!(service.namespace, namespace);
         assert!(service.name.starts_with(prefix), "{}", service.name);
-        let StatusBody::Conditions { fields, .. } =
-            world.status(Kind::GatewayClass, "", "postern")
+        let StatusBody::Conditions { fields, .. } = world.status(Kind::GatewayClass, "", "postern")
         else {
             panic!()
         };
