@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Plan;
 use super::service::reached;
-use super::sight::Sight;
+use super::sight::{Sight, Watches};
 use super::writer::Writer;
 use crate::lease::Leadership;
 use crate::status::Addresses;
@@ -44,7 +44,7 @@ impl Keeper {
         if self.synced.wait_for(|synced| *synced).await.is_err() {
             return;
         }
-        let mut sight = Sight::new(&self.client, &self.plan);
+        let (mut watches, sight) = Watches::start(&self.client, &self.plan);
         let (client, plan) = (self.client.clone(), self.plan.clone());
         let mut writer = Writer::new(client, plan, self.recorder.clone());
         let mut retry: Option<Instant> = None;
@@ -67,11 +67,11 @@ impl Keeper {
                 () = leader => leading = !leading,
                 () = again => {}
                 changed = self.wanted.changed() => if changed.is_err() { return },
-                more = sight.changed() => if !more { return },
+                more = watches.changed() => if !more { return },
             }
             let wanted = Arc::clone(&self.wanted.borrow_and_update());
             retry = None;
-            if !sight.is_complete() {
+            if !watches.is_complete() {
                 continue;
             }
             self.announce(&wanted, &sight);

@@ -21,10 +21,15 @@ use super::{COMPONENT, INSTALLATION, LABEL, Plan};
 type Stores<K> = Vec<Store<K>>;
 
 /// See the module.
+#[derive(Default)]
 pub(super) struct Sight {
     services: Stores<Service>,
     fleet: Stores<EndpointSlice>,
     slices: Stores<EndpointSlice>,
+}
+
+/// The watches, by which what is seen changes.
+pub(super) struct Watches {
     changes: SelectAll<BoxStream<'static, Change>>,
     /// Watches that have not told all that there is.
     waiting: HashSet<usize>,
@@ -37,49 +42,52 @@ enum Change {
     Other,
 }
 
-impl Sight {
-    pub(super) fn new(client: &kube::Client, plan: &Plan) -> Self {
-        let mut sight = Self {
-            services: Vec::new(),
-            fleet: Vec::new(),
-            slices: Vec::new(),
+impl Watches {
+    /// Watches what matters to a plan. Nothing is seen before [`Self::changed`] is awaited.
+    pub(super) fn start(client: &kube::Client, plan: &Plan) -> (Self, Sight) {
+        let mut watches = Self {
             changes: select_all([]),
             waiting: HashSet::new(),
         };
+        let mut sight = Sight::default();
         let own = &plan.namespace;
         // Without labels: what stands in the way has none of ours, and the fleet's own Service is among them.
         let everything = watcher::Config::default();
-        let store = sight.watch(Api::namespaced(client.clone(), own), everything);
-        sight.services.push(store);
-        if plan.place == ServicePlace::Release {
-            return sight;
+        let services = watches.watch(Api::namespaced(client.clone(), own), everything);
+        sight.services.push(services);
+        if plan.place == ServicePlace::Gateway {
+            let fleet =
+                watcher::Config::default().labels(&format!("{SERVICE_NAME}={}", plan.fleet));
+            let fleet = watches.watch(Api::namespaced(client.clone(), own), fleet);
+            sight.fleet.push(fleet);
+            watches.outside(client, plan, &mut sight);
         }
-        let fleet = watcher::Config::default().labels(&format!("{SERVICE_NAME}={}", plan.fleet));
-        let store = sight.watch(Api::namespaced(client.clone(), own), fleet);
-        sight.fleet.push(store);
+        (watches, sight)
+    }
+
+    /// What is kept in the namespaces of Gateways.
+    fn outside(&mut self, client: &kube::Client, plan: &Plan, sight: &mut Sight) {
+        let own = &plan.namespace;
         let services = watcher::Config::default()
             .labels(&format!("{LABEL}={COMPONENT},{INSTALLATION}={own}"))
             .fields(&format!("metadata.namespace!={own}"));
         let slices = watcher::Config::default()
             .labels(&format!("{MANAGED_BY}={MANAGER},{INSTALLATION}={own}"));
         if plan.watched.is_empty() {
-            let store = sight.watch(Api::all(client.clone()), services);
-            sight.services.push(store);
-            let store = sight.watch(Api::all(client.clone()), slices);
-            sight.slices.push(store);
-            return sight;
+            let all = self.watch(Api::all(client.clone()), services);
+            sight.services.push(all);
+            let all = self.watch(Api::all(client.clone()), slices);
+            sight.slices.push(all);
+            return;
         }
         for namespace in &plan.watched {
             if namespace != own {
                 let api = Api::namespaced(client.clone(), namespace);
-                let store = sight.watch(api, services.clone());
-                sight.services.push(store);
+                sight.services.push(self.watch(api, services.clone()));
             }
             let api = Api::namespaced(client.clone(), namespace);
-            let store = sight.watch(api, slices.clone());
-            sight.slices.push(store);
+            sight.slices.push(self.watch(api, slices.clone()));
         }
-        sight
     }
 
     fn watch<K>(&mut self, api: Api<K>, config: watcher::Config) -> Store<K>
@@ -130,7 +138,9 @@ impl Sight {
     pub(super) fn is_complete(&self) -> bool {
         self.waiting.is_empty()
     }
+}
 
+impl Sight {
     pub(super) fn service(&self, namespace: &str, name: &str) -> Option<Arc<Service>> {
         find(&self.services, namespace, name)
     }

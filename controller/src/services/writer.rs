@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use compile::{GatewayService, ServicePlace};
-use futures::stream::{self, StreamExt as _};
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -88,7 +88,7 @@ impl Writer {
             }
         }
         done &= foreign.is_empty();
-        self.told.tell(&foreign).await;
+        self.told.tell(foreign).await;
         done
     }
 
@@ -96,7 +96,7 @@ impl Writer {
         &mut self,
         wanted: &[GatewayService],
         sight: &Sight,
-        foreign: &mut Vec<(GatewayService, Foreign)>,
+        foreign: &mut Vec<Foreign>,
     ) -> bool {
         let missing =
             |wanted: &GatewayService| sight.service(&wanted.namespace, &wanted.name).is_none();
@@ -128,7 +128,7 @@ impl Writer {
                     done &= self.drop_selector(wanted, held.as_deref()).await;
                 }
                 Written::Failed => done = false,
-                Written::Foreign(one) => foreign.push((wanted.clone(), one)),
+                Written::Foreign(one) => foreign.push(one),
             }
         }
         done
@@ -185,7 +185,7 @@ impl Writer {
         &self,
         wanted: &[GatewayService],
         sight: &Sight,
-        foreign: &mut Vec<(GatewayService, Foreign)>,
+        foreign: &mut Vec<Foreign>,
     ) -> bool {
         if self.plan.place == ServicePlace::Release {
             return true;
@@ -217,14 +217,20 @@ impl Writer {
             }
         }
         let mut done = true;
-        let mut writes = stream::iter(changes)
-            .map(|change| async move { (change.wanted, self.write(change).await) })
-            .buffer_unordered(WRITES);
-        while let Some((wanted, written)) = writes.next().await {
-            match written {
-                Written::Done => {}
-                Written::Failed => done = false,
-                Written::Foreign(one) => foreign.push((wanted.clone(), one)),
+        let mut changes = changes.into_iter();
+        let mut writes = FuturesUnordered::new();
+        loop {
+            writes.extend(
+                changes
+                    .by_ref()
+                    .take(WRITES - writes.len())
+                    .map(|change| self.write(change)),
+            );
+            match writes.next().await {
+                None => break,
+                Some(Written::Done) => {}
+                Some(Written::Failed) => done = false,
+                Some(Written::Foreign(one)) => foreign.push(one),
             }
         }
         for slice in sight.slices() {
@@ -269,6 +275,8 @@ impl Writer {
         match written.await {
             Ok(true) => Written::Done,
             Ok(false) => Written::Foreign(Foreign {
+                gateway: wanted.gateway.clone(),
+                gateway_uid: Arc::clone(&wanted.gateway_uid),
                 kind: kind.into_owned(),
                 namespace,
                 name,
