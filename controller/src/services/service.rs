@@ -127,6 +127,7 @@ pub(super) mod tests {
     use crate::services::tests::plan;
     use compile::Kind;
     use serde_json::json;
+    use std::collections::BTreeMap;
 
     /// Of Gateway shop/edge.
     pub(in crate::services) fn wanted() -> GatewayService {

@@ -1,6 +1,7 @@
 //! EndpointSlices for Services without a selector: the fleet's own, with the ports of a Gateway.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use compile::GatewayService;
 use k8s_openapi::api::core::v1::Service;
@@ -23,7 +24,7 @@ pub(super) fn of(
     plan: &Plan,
     wanted: &GatewayService,
     service: &Service,
-    fleet: &[impl AsRef<EndpointSlice>],
+    fleet: &[Arc<EndpointSlice>],
 ) -> Vec<EndpointSlice> {
     let mut slices = Vec::new();
     for (address_type, endpoints) in endpoints(fleet) {
@@ -45,9 +46,9 @@ pub(super) fn of(
 }
 
 /// By address family; in each, endpoints in the order of their addresses, however the fleet's slices are cut.
-fn endpoints(fleet: &[impl AsRef<EndpointSlice>]) -> BTreeMap<&str, Vec<Endpoint>> {
+fn endpoints(fleet: &[Arc<EndpointSlice>]) -> BTreeMap<&str, Vec<Endpoint>> {
     let mut found: BTreeMap<&str, BTreeMap<&[String], &Endpoint>> = BTreeMap::new();
-    for slice in fleet.iter().map(AsRef::as_ref) {
+    for slice in fleet {
         if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
             continue;
         }
@@ -147,8 +148,9 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"uid": uid}})).unwrap()
     }
 
-    fn fleet(slices: Value) -> Vec<Box<EndpointSlice>> {
-        serde_json::from_value(slices).unwrap()
+    fn fleet(slices: Value) -> Vec<Arc<EndpointSlice>> {
+        let slices: Vec<EndpointSlice> = serde_json::from_value(slices).unwrap();
+        slices.into_iter().map(Arc::new).collect()
     }
 
     fn made(slices: Value) -> Vec<EndpointSlice> {
@@ -277,8 +279,7 @@ mod tests {
         }
         // The Service was deleted and made anew.
         let plan = plan(ServicePlace::Gateway);
-        let slices: Vec<Box<EndpointSlice>> = serde_json::from_value(fleet).unwrap();
-        let again = of(&plan, &wanted(), &service("8"), &slices).remove(0);
+        let again = of(&plan, &wanted(), &service("8"), &self::fleet(fleet)).remove(0);
         assert!(!fits(&held, &again));
     }
 }
