@@ -86,6 +86,21 @@ async fn service(gateway: &str, here: &str, not_there: &str) -> Value {
     panic!("{gateway}'s Service is not in {here} alone: {last:#?}");
 }
 
+/// Deletes a Gateway, and waits until no Service is left of it.
+async fn delete(gateway: &str) {
+    kubectl(&format!("delete gateway/{gateway} --namespace={SHOP}")).await;
+    let mut last = Vec::new();
+    for _ in 0..120 {
+        last = services(gateway, SHOP).await;
+        last.extend(services(gateway, SYSTEM).await);
+        if last.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    panic!("{gateway} is gone and its Service is not: {last:#?}");
+}
+
 fn address(service: &Value) -> IpAddr {
     let address = service["spec"]["clusterIP"].as_str();
     address
@@ -160,13 +175,7 @@ async fn a_foreign_service_is_left_alone(shop: &Shop) {
     apply(&gateway("side")).await;
     let service = service("side", SHOP, SYSTEM).await;
     let name = service["metadata"]["name"].as_str().unwrap();
-    kubectl(&format!("delete gateway/side --namespace={SHOP}")).await;
-    for _ in 0..120 {
-        if services("side", SHOP).await.is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
+    delete("side").await;
     apply(&format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: {SHOP}}}, spec: {{ports: [{{port: 9}}]}}}}"
     ))
@@ -192,7 +201,7 @@ async fn a_foreign_service_is_left_alone(shop: &Shop) {
     kubectl(&format!("delete {foreign}")).await;
     let own = self::service("side", SHOP, SYSTEM).await;
     reached(shop, "side", &own).await;
-    kubectl(&format!("delete gateway/side --namespace={SHOP}")).await;
+    delete("side").await;
 }
 
 #[tokio::test]
@@ -259,5 +268,6 @@ async fn services_move_to_their_gateways_and_back_and_lead_to_the_proxies() {
     assert!(!beside["spec"]["selector"].is_null(), "{beside:#}");
     reached(&shop, "front", &beside).await;
     claims_infrastructure(false).await;
+    delete("front").await;
     shop.close().await;
 }
