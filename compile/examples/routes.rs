@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use compile::{Compiler, Object, Settings};
+use compile::{Compiler, Object, ServicePlace, Settings};
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         standalone: true,
         ingress_ports: (8000, 8443),
         namespace: "default".to_owned(),
+        gateway_services: ServicePlace::default(),
     });
     for object in [
         object(

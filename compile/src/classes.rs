@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::findings::Reasons;
 use crate::object::Body;
 use crate::pass::Pass;
-use crate::{Kind, Object, StatusBody};
+use crate::{Kind, Object, ServicePlace, Settings, StatusBody};
 
 /// How Ingresses named their class before `spec.ingressClassName`.
 pub(crate) const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -16,8 +16,10 @@ pub(crate) const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-defau
 /// The class that counts as ours where files declare none.
 const USUAL_NAME: &str = "postern";
 
+/// Labels and annotations that a Gateway asks for on what is made for it, in its own namespace.
+const INFRASTRUCTURE: &str = "GatewayInfrastructure";
 /// Features of the Gateway API, by the names of its conformance tests.
-const FEATURES: [&str; 44] = [
+const FEATURES: [&str; 46] = [
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
     "GRPCRoute",
@@ -29,6 +31,7 @@ const FEATURES: [&str; 44] = [
     "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
+    INFRASTRUCTURE,
     "GatewayPort8080",
     "GatewayStaticAddresses",
     "HTTPRoute",
@@ -40,6 +43,7 @@ const FEATURES: [&str; 44] = [
     "HTTPRouteBackendRequestHeaderModification",
     "HTTPRouteBackendTimeout",
     "HTTPRouteCORS",
+    "HTTPRouteDestinationPortMatching",
     "HTTPRouteHostRewrite",
     "HTTPRouteMethodMatching",
     "HTTPRouteNamedRouteRule",
@@ -63,6 +67,14 @@ const FEATURES: [&str; 44] = [
     "TLSRouteModeMixed",
     "TLSRouteModeTerminate",
 ];
+
+/// What is true of an installation.
+fn features(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    let infrastructure = settings.gateway_services == ServicePlace::Gateway;
+    FEATURES
+        .into_iter()
+        .filter(move |name| *name != INFRASTRUCTURE || infrastructure)
+}
 
 /// The classes that are ours.
 #[derive(Debug, Default)]
@@ -139,8 +151,7 @@ impl Pass<'_> {
                     } else {
                         classes.gateway.insert(reference.name.to_string());
                     }
-                    let features: Vec<_> = FEATURES
-                        .iter()
+                    let features: Vec<_> = features(self.settings)
                         .map(|name| json!({ "name": name }))
                         .collect();
                     let body = StatusBody::Conditions {

@@ -316,7 +316,7 @@ impl<'a> Pass<'a> {
             let status = if parent.object.reference.kind == Kind::Gateway {
                 let ports = open.remove(&gateway.reference).unwrap_or_default();
                 if !self.settings.standalone && !ports.is_empty() {
-                    services.push(Ports::service(gateway, spec, ports));
+                    services.push(Ports::service(self.settings, gateway, spec, ports));
                 }
                 StatusBody::Gateway {
                     conditions: parent.gateway_conditions(keys),

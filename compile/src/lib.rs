@@ -56,7 +56,7 @@ pub use kind::{Kind, ObjectRef};
 pub use object::{DecodeError, Object, Unreadable};
 pub use output::{
     Condition, ConditionStatus, Diagnostic, GatewayService, Level, ListenerStatus, ObjectStatus,
-    ParentStatus, ProgrammedBy, Settings, StatusBody, Update, WantedSecret,
+    ParentStatus, ProgrammedBy, ServicePlace, Settings, StatusBody, Update, WantedSecret,
 };
 
 #[cfg(test)]

@@ -18,8 +18,20 @@ pub struct Settings {
     pub standalone: bool,
     /// HTTP and HTTPS ports on which Ingresses are served: 8000 and 8443.
     pub ingress_ports: (u16, u16),
-    /// The controller's own namespace; fleet Services live there.
+    /// The controller's own namespace; the fleet lives there.
     pub namespace: String,
+    /// Where the Services of Gateways are.
+    pub gateway_services: ServicePlace,
+}
+
+/// Where the Services of Gateways are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServicePlace {
+    /// In the controller's own namespace, beside the fleet.
+    #[default]
+    Release,
+    /// Each in its Gateway's namespace.
+    Gateway,
 }
 
 /// What changed since the last update.
@@ -153,11 +165,13 @@ pub struct WantedSecret {
     pub entries: Vec<&'static str>,
 }
 
-/// A Service in the controller's namespace through which a Gateway's ports reach the fleet.
+/// A Service through which a Gateway's ports reach the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayService {
     pub gateway: ObjectRef,
     pub gateway_uid: Arc<str>,
+    pub namespace: String,
+    /// Differs between the two places, so that a Service that moves never meets itself where they are one namespace.
     pub name: String,
     /// Of the Gateway's `infrastructure`.
     pub labels: BTreeMap<String, String>,

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gateway_api::apis::standard::gateways::GatewaySpec;
 use snapshot::hash_of;
 
-use crate::{GatewayService, Object, ObjectRef, Settings, listeners};
+use crate::{GatewayService, Object, ObjectRef, ServicePlace, Settings, listeners};
 
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
@@ -99,8 +99,9 @@ impl Ports {
             .and_then(|(_, hostnames)| hostnames.values().next())
     }
 
-    /// The Service, in the controller's namespace, that leads to a Gateway's ports, which are given as public port and port of the proxies.
+    /// The Service that leads to a Gateway's ports, which are given as public port and port of the proxies.
     pub(crate) fn service(
+        settings: &Settings,
         gateway: &Object,
         spec: &GatewaySpec,
         open: BTreeMap<u16, u16>,
@@ -113,10 +114,20 @@ impl Ports {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         // A Service's name has at most 63 characters and no dots; the digits keep shortened names apart.
-        let readable: String = format!("{}-{}", reference.namespace, reference.name)
+        let (namespace, readable) = match settings.gateway_services {
+            ServicePlace::Release => (
+                settings.namespace.clone(),
+                format!("gateway-{}-{}", reference.namespace, reference.name),
+            ),
+            ServicePlace::Gateway => (
+                reference.namespace.to_string(),
+                format!("postern-{}", reference.name),
+            ),
+        };
+        let readable: String = readable
             .chars()
             .map(|c| if c == '.' { '-' } else { c })
-            .take(42)
+            .take(50)
             .collect();
         GatewayService {
             gateway: reference.clone(),
@@ -132,7 +143,8 @@ impl Ports {
                 .and_then(|own| own.annotations.clone())
                 .unwrap_or_default(),
             addresses: listeners::addresses(spec),
-            name: format!("gateway-{}-{digits}", readable.trim_end_matches('-')),
+            namespace,
+            name: format!("{}-{digits}", readable.trim_end_matches('-')),
             ports: open
                 .into_iter()
                 .map(|(public, port)| (format!("port-{public}"), public, port))

@@ -30,11 +30,7 @@ pub(crate) async fn run(
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) {
-    let reporter = Reporter {
-        controller: "postern.dev/controller".into(),
-        instance: Some(pod),
-    };
-    let recorder = Recorder::new(client.clone(), reporter);
+    let recorder = recorder(&client, pod);
     let mut ledger = Ledger::default();
     let mut tick = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -66,6 +62,15 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// Writes Events in this controller's name.
+pub(crate) fn recorder(client: &kube::Client, pod: String) -> Recorder {
+    let reporter = Reporter {
+        controller: "postern.dev/controller".into(),
+        instance: Some(pod),
+    };
+    Recorder::new(client.clone(), reporter)
 }
 
 /// Which findings were told.

@@ -24,7 +24,7 @@ mod services;
 mod status;
 mod watch;
 
-pub use options::{Options, Pairs, Ports, ServiceType};
+pub use options::{Options, Pairs, Place, Ports, ServiceType};
 pub use run::{Error, run};
 
 /// Names this controller in the fields that it owns.

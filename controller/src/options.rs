@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use compile::ServicePlace;
+
 /// Options of the control plane.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Controller options")]
@@ -165,6 +167,24 @@ pub struct Options {
     )]
     pub fleet_selector: Pairs,
 
+    /// Where the Services of Gateways are: "release" (beside the proxies) or "gateway" (each in its Gateway's namespace)
+    #[arg(
+        long,
+        env = "POSTERN_GATEWAY_SERVICE_NAMESPACE",
+        value_name = "PLACE",
+        default_value = "release"
+    )]
+    pub gateway_service_namespace: Place,
+
+    /// ClusterRole that owns the Services in the namespaces of Gateways: with it, and with the right to change them, they go
+    #[arg(
+        long,
+        env = "POSTERN_GATEWAY_SERVICE_OWNER",
+        value_name = "NAME",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
+    pub gateway_service_owner: Option<String>,
+
     /// Type of the Services of Gateways
     #[arg(
         long,
@@ -274,6 +294,30 @@ impl FromStr for Ports {
     }
 }
 
+/// "release" or "gateway".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(ServicePlace);
+
+impl Place {
+    pub(crate) const fn place(self) -> ServicePlace {
+        self.0
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "release" => Ok(Self(ServicePlace::Release)),
+            "gateway" => Ok(Self(ServicePlace::Gateway)),
+            _ => Err(format!(
+                "{text:?} is no place for the Services of Gateways; write \"release\" or \"gateway\""
+            )),
+        }
+    }
+}
+
 /// How a Service is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ServiceType {
@@ -341,9 +385,35 @@ mod tests {
             options.gateway_service_annotations.0.is_empty() && options.watch_namespaces.is_empty()
         );
         assert_eq!(
+            options.gateway_service_namespace.place(),
+            ServicePlace::Release
+        );
+        assert_eq!(
             options.server_names("postern")[2],
             "postern-controller.postern.svc"
         );
+    }
+
+    #[test]
+    fn the_services_of_gateways_are_in_one_of_two_places() {
+        let parse = |place: &str| {
+            Program::try_parse_from(["postern", "--gateway-service-namespace", place])
+                .map(|program| program.options.gateway_service_namespace.place())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(parse("release"), Ok(ServicePlace::Release));
+        assert_eq!(parse("gateway"), Ok(ServicePlace::Gateway));
+        for wrong in ["Gateway", "", "shop"] {
+            let refusal = parse(wrong).unwrap_err();
+            let first = refusal.lines().next().unwrap();
+            assert_eq!(
+                first,
+                format!(
+                    "error: invalid value '{wrong}' for '--gateway-service-namespace <PLACE>': {wrong:?} is no place for the \
+                     Services of Gateways; write \"release\" or \"gateway\""
+                )
+            );
+        }
     }
 
     #[test]

@@ -158,6 +158,28 @@ pub const ADMIN_OWN: &[Rule] = &[Rule {
     verbs: &["get"],
 }];
 
+/// With the Services of Gateways in the namespaces of those, in the whole cluster: who owns the Services.
+pub const GATEWAY_CLUSTER: &[Rule] = &[Rule {
+    api_groups: &["rbac.authorization.k8s.io"],
+    resources: &["clusterroles"],
+    resource_names: &["postern-controller-services"],
+    verbs: &["get"],
+}];
+
+/// With the Services of Gateways in the namespaces of those, in every namespace that is watched: a ClusterRole of its own,
+/// which owns the Services.
+pub const GATEWAY_NAMESPACED: &[Rule] = &[
+    rule(&[""], &["services"], &["create", "patch", "delete"]),
+    rule(
+        &["discovery.k8s.io"],
+        &["endpointslices"],
+        &["create", "patch", "delete"],
+    ),
+];
+
+/// With the Services of Gateways in the namespaces of those, in the controller's own namespace: where the fleet is.
+pub const GATEWAY_OWN: &[Rule] = &[rule(&["discovery.k8s.io"], &["endpointslices"], LISTEN)];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +211,9 @@ mod tests {
             ADMIN_CLUSTER,
             ADMIN_NAMESPACED,
             ADMIN_OWN,
+            GATEWAY_CLUSTER,
+            GATEWAY_NAMESPACED,
+            GATEWAY_OWN,
         ];
         for rule in all.into_iter().flatten() {
             for word in rule

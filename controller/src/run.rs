@@ -275,6 +275,7 @@ impl Plane {
             addresses,
             leadership: leadership.clone(),
             synced: synced.subscribe(),
+            recorder: events::recorder(&self.client, self.pod.clone()),
         };
         self.tasks.spawn(keeper.run(shutdown.clone()));
         self.tasks.spawn(events::run(
@@ -361,16 +362,20 @@ impl Plane {
             standalone: false,
             ingress_ports: (self.options.ingress_ports.0, self.options.ingress_ports.1),
             namespace: self.namespace.clone(),
+            gateway_services: self.options.gateway_service_namespace.place(),
         }
     }
 
     fn plan(&self) -> services::Plan {
         services::Plan {
             namespace: self.namespace.clone(),
+            place: self.options.gateway_service_namespace.place(),
+            watched: self.options.watch_namespaces.clone(),
             fleet: self.options.fleet_service.clone(),
             selector: self.options.fleet_selector.0.clone(),
             service_type: self.options.gateway_service_type.name().to_owned(),
             annotations: self.options.gateway_service_annotations.0.clone(),
+            owner: self.options.gateway_service_owner.clone(),
         }
     }
 

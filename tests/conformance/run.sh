@@ -60,7 +60,8 @@ fi
 inside python3 "$own/balancer.py" &
 balancer=$!
 inside helm upgrade --install postern "$root/charts/postern" --namespace postern-system --create-namespace \
-  --set image.tag="$version" --set image.pullPolicy=Never --set proxy.replicas=1 --wait --timeout 120s > "$OUT/helm.log"
+  --set image.tag="$version" --set image.pullPolicy=Never --set proxy.replicas=1 \
+  --set controller.gatewayService.namespace=gateway --wait --timeout 120s > "$OUT/helm.log"
 if [ -n "${REUSE:-}" ]; then
   inside kubectl rollout restart --namespace=postern-system deployment > /dev/null
   inside kubectl rollout status --namespace=postern-system deployment --timeout=60s > /dev/null

@@ -119,6 +119,11 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* "release" or "gateway"; an upgrade that reuses the values of an older chart has none. */}}
+{{- define "postern.gatewayServiceNamespace" -}}
+{{- default "release" .Values.controller.gatewayService.namespace -}}
+{{- end -}}
+
 {{/* A map as NAME=VALUE,NAME=VALUE. */}}
 {{- define "postern.pairs" -}}
 {{- $pairs := list -}}

@@ -348,6 +348,68 @@ fn only_classes_of_ours_count() {
 }
 
 #[test]
+fn a_service_is_where_it_is_to_be_and_only_with_its_gateway_shows_its_infrastructure() {
+    let yaml = [
+        CLASS.to_owned(),
+        gateway("one", "[{name: a, port: 80, protocol: HTTP}]"),
+    ]
+    .join("---");
+    for (place, namespace, prefix, claims) in [
+        (ServicePlace::Release, "postern", "gateway-shop-one-", false),
+        (ServicePlace::Gateway, "shop", "postern-one-", true),
+    ] {
+        let mut world = World::new(Settings {
+            gateway_services: place,
+            ..cluster()
+        });
+        world.apply(&yaml);
+        let [service] = world.last.gateway_services.as_slice() else {
+            panic!()
+        };
+        assert_eq!(service.namespace, namespace);
+        assert!(service.name.starts_with(prefix), "{}", service.name);
+        let StatusBody::Conditions { fields, .. } = world.status(Kind::GatewayClass, "", "postern")
+        else {
+            panic!()
+        };
+        let features = fields["supportedFeatures"].as_array().unwrap();
+        assert_eq!(
+            features.contains(&json!({"name": "GatewayInfrastructure"})),
+            claims,
+            "{place:?}"
+        );
+        assert!(features.is_sorted_by_key(|one| one["name"].as_str()));
+    }
+}
+
+#[test]
+fn services_of_gateways_with_long_names_have_names_that_fit_and_differ() {
+    for place in [ServicePlace::Release, ServicePlace::Gateway] {
+        let mut world = World::new(Settings {
+            gateway_services: place,
+            ..cluster()
+        });
+        let long = "gateway.".repeat(12);
+        let listeners = "[{name: a, port: 80, protocol: HTTP}]";
+        world.apply(
+            &[
+                CLASS.to_owned(),
+                gateway(&format!("{long}a"), listeners),
+                gateway(&format!("{long}b"), listeners),
+            ]
+            .join("---"),
+        );
+        let [one, two] = world.last.gateway_services.as_slice() else {
+            panic!()
+        };
+        assert_ne!(one.name, two.name);
+        for name in [&one.name, &two.name] {
+            assert!(name.len() <= 63 && !name.contains('.'), "{name}");
+        }
+    }
+}
+
+#[test]
 fn in_a_cluster_each_port_of_each_gateway_has_one_of_the_fleet() {
     let listeners = "[{name: a, port: 80, protocol: HTTP, hostname: a.test}, {name: b, port: 80, protocol: HTTP}, {name: c, port: 81, protocol: HTTP}]";
     let mut world = World::in_cluster(

@@ -24,8 +24,8 @@ use snapshot::proto::resource::Body;
 use snapshot::proto::{self, Resource};
 
 use crate::{
-    Compiler, Condition, ConditionStatus, Kind, Object, ObjectRef, ObjectStatus, Settings,
-    StatusBody, Update,
+    Compiler, Condition, ConditionStatus, Kind, Object, ObjectRef, ObjectStatus, ServicePlace,
+    Settings, StatusBody, Update,
 };
 
 /// A compiler, and all that it said so far.
@@ -42,6 +42,7 @@ fn standalone() -> Settings {
         standalone: true,
         ingress_ports: (8000, 8443),
         namespace: "postern".into(),
+        gateway_services: ServicePlace::default(),
     }
 }
 

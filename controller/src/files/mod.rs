@@ -91,6 +91,7 @@ pub fn settings() -> compile::Settings {
         standalone: true,
         ingress_ports: (8000, 8443),
         namespace: "default".to_owned(),
+        gateway_services: compile::ServicePlace::default(),
     }
 }
 

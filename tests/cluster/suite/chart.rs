@@ -138,6 +138,43 @@ async fn the_admin_api_is_off_and_brings_its_rights_along() {
     }
 }
 
+#[tokio::test]
+async fn services_with_their_gateways_bring_their_rights_along() {
+    let objects = render("--set controller.gatewayService.namespace=gateway").await;
+    for (kind, name, rules, more) in [
+        (
+            "ClusterRole",
+            "postern-controller",
+            rbac::CLUSTER,
+            rbac::GATEWAY_CLUSTER,
+        ),
+        (
+            "ClusterRole",
+            "postern-controller-watched",
+            rbac::NAMESPACED,
+            &[],
+        ),
+        (
+            "ClusterRole",
+            "postern-controller-services",
+            &[],
+            rbac::GATEWAY_NAMESPACED,
+        ),
+        ("Role", "postern-controller", rbac::OWN, rbac::GATEWAY_OWN),
+    ] {
+        assert_eq!(
+            rendered_rules(find(&objects, kind, name)),
+            named_rules(&[rules, more].concat()),
+            "{kind} {name}"
+        );
+    }
+    find(
+        &objects,
+        "ClusterRoleBinding",
+        "postern-controller-services",
+    );
+}
+
 /// Tokens can be looked after where all proxies have the same, and the controller holds the store's key for nothing else.
 #[tokio::test]
 async fn the_controller_reaches_the_store_for_the_admin_api_alone() {
@@ -176,12 +213,15 @@ async fn the_controller_reaches_the_store_for_the_admin_api_alone() {
 }
 
 #[tokio::test]
-async fn with_namespaces_to_watch_nothing_else_may_be_read() {
-    let objects = render("--set controller.watchNamespaces={shop,blog}").await;
-    let bindings = |kind: &str| -> BTreeSet<_> {
-        let bound = objects.iter().filter(|object| {
-            object["kind"] == kind && object["roleRef"]["name"] == "postern-controller-watched"
-        });
+async fn with_namespaces_to_watch_nothing_else_may_be_read_or_written() {
+    let objects = render(
+        "--set controller.watchNamespaces={shop,blog} --set controller.gatewayService.namespace=gateway",
+    )
+    .await;
+    let bindings = |kind: &str, role: &str| -> BTreeSet<_> {
+        let bound = objects
+            .iter()
+            .filter(|object| object["kind"] == kind && object["roleRef"]["name"] == role);
         bound
             .map(|binding| {
                 binding["metadata"]["namespace"]
@@ -191,11 +231,14 @@ async fn with_namespaces_to_watch_nothing_else_may_be_read() {
             })
             .collect()
     };
-    assert_eq!(
-        bindings("RoleBinding"),
-        ["blog", "shop"].map(str::to_owned).into()
-    );
-    assert!(bindings("ClusterRoleBinding").is_empty());
+    for role in ["postern-controller-watched", "postern-controller-services"] {
+        assert_eq!(
+            bindings("RoleBinding", role),
+            ["blog", "shop"].map(str::to_owned).into(),
+            "{role}"
+        );
+        assert!(bindings("ClusterRoleBinding", role).is_empty(), "{role}");
+    }
 }
 
 #[tokio::test]
@@ -210,6 +253,10 @@ async fn it_lints_and_refuses_values_that_do_not_fit() {
             "/proxy/trustedProxies/0",
         ),
         ("image.digest=sha256:12", "/image/digest"),
+        (
+            "controller.gatewayService.namespace=shop",
+            "/controller/gatewayService/namespace",
+        ),
     ] {
         let output = run(
             "helm",
@@ -270,7 +317,7 @@ async fn classes_and_budgets_follow_the_values() {
 async fn every_variable_it_sets_is_a_flag_of_the_program() {
     let program = std::env::var("POSTERN").expect("suite.sh sets POSTERN");
     let everything = "--set proxy.workers=2 --set proxy.trustedProxies={10.0.0.0/8} --set controller.watchNamespaces={shop} \
-                      --set controller.gatewayService.annotations.a=b --set adminApi.enabled=true \
+                      --set controller.gatewayService.annotations.a=b --set controller.gatewayService.namespace=gateway --set adminApi.enabled=true \
                       --set adminApi.hosts={admin.test} --set adminApi.tlsSecret=tls \
                       --set proxy.store.url=rediss://redis --set proxy.store.replicas=1 \
                       --set proxy.store.existingPasswordSecret=redis --set proxy.store.existingCaSecret=redis-ca";

@@ -16,6 +16,7 @@ mod chart;
 mod client;
 mod crds;
 mod fleet;
+mod gateway_services;
 mod installation;
 mod keys;
 mod kubectl;
