@@ -21,7 +21,7 @@ run: ## build, start the worked example and print the curl lines to try
 	POSTERN="$$POSTERN" exec examples/quickstart/run.sh
 
 .PHONY: test
-test: test-crates test-product test-cluster ## everything, and whatever it needs set up
+test: test-crates test-product test-cluster conformance ## everything, and whatever it needs set up
 
 # --workspace throughout: a part of it would unify features differently, and build again.
 .PHONY: test-crates

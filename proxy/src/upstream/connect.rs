@@ -1,11 +1,12 @@
 //! New connections to endpoints.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -13,9 +14,10 @@ use tokio_rustls::client::TlsStream;
 
 use super::families::open;
 use super::limits::Permit;
-use super::pool::{Home, Line, Sender};
+use super::pool::{Home, Line, Sender, Shared};
 use super::secure::Connector;
 use crate::body::RequestBody;
+use crate::clock;
 use crate::gather::Gathered;
 use crate::metrics::Event;
 use crate::respond::Failure;
@@ -133,13 +135,13 @@ pub(super) async fn http2(
     endpoint: &Endpoint,
     connector: Option<&Connector>,
     patience: Duration,
-) -> Result<http2::SendRequest<RequestBody>, Failure> {
+) -> Result<Shared, Failure> {
     // Whoever holds the lock is connecting; where that fails, those behind do not all try in turn.
     let mut shared = tokio::time::timeout(patience, home.shared.lock())
         .await
         .map_err(|_| Failure::ConnectTimeout)?;
-    if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
-        return Ok(sender.clone());
+    if let Some(known) = shared.as_ref().filter(|shared| !shared.sender.is_closed()) {
+        return Ok(known.clone());
     }
     let stream = connect(worker, endpoint, patience).await?;
     let sender = match connector {
@@ -149,8 +151,12 @@ pub(super) async fn http2(
             Box::pin(http2_over(worker, stream, patience)).await?
         }
     };
-    *shared = Some(sender.clone());
-    Ok(sender)
+    let new = Shared {
+        sender,
+        heard: Rc::new(Cell::new(clock::millis())),
+    };
+    *shared = Some(new.clone());
+    Ok(new)
 }
 
 async fn http2_over(
@@ -158,13 +164,12 @@ async fn http2_over(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     patience: Duration,
 ) -> Result<http2::SendRequest<RequestBody>, Failure> {
+    // No PINGs: servers of gRPC close a connection that has more than one in five minutes. What is dead shows by the kernel's
+    // probes, or by requests that are not answered (`Home::doubt`).
     let handshake = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
         .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
         .handshake(TokioIo::new(stream));
     let (sender, connection) = tokio::time::timeout(patience, handshake)
         .await

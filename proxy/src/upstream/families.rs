@@ -6,10 +6,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
 use crate::runtime::Endpoint;
+
+/// How the kernel finds out that the other side of a silent connection is gone: after a minute at the latest.
+const PROBES: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 
 /// Where an endpoint is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,13 +113,23 @@ pub(crate) fn places(addresses: &[SocketAddr]) -> Vec<Place> {
 
 /// A connection to an endpoint.
 pub(super) async fn open(endpoint: &Endpoint) -> io::Result<TcpStream> {
-    let Some(other) = &endpoint.other else {
-        let stream = TcpStream::connect(endpoint.address).await?;
-        // Without it small writes would wait; a socket that refuses is gone, and the first write will say so.
-        let _ = stream.set_nodelay(true);
-        return Ok(stream);
+    let stream = match &endpoint.other {
+        None => {
+            let stream = TcpStream::connect(endpoint.address).await?;
+            // Without it small writes would wait; a socket that refuses is gone, and the first write will say so.
+            let _ = stream.set_nodelay(true);
+            stream
+        }
+        Some(other) => open_either(endpoint.address, other).await?,
     };
-    let (usual, other_first) = (endpoint.address, other.first.load(Relaxed));
+    // As far as the system can: without it a silent connection may be dead for hours.
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&PROBES);
+    Ok(stream)
+}
+
+/// A connection to one of two addresses.
+async fn open_either(usual: SocketAddr, other: &Other) -> io::Result<TcpStream> {
+    let other_first = other.first.load(Relaxed);
     let order = if other_first {
         [other.address, usual]
     } else {

@@ -32,7 +32,7 @@ pub(super) struct Home {
     /// HTTP/1.1 connections with nothing to do; the last one was used last.
     idle: RefCell<Vec<Idle>>,
     /// The HTTP/2 connection. The lock is held while it is opened, so that it is opened once.
-    pub(super) shared: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
+    pub(super) shared: tokio::sync::Mutex<Option<Shared>>,
     /// Requests that wait for a connection to become free, where connections are limited.
     waiting: Cell<usize>,
     freed: tokio::sync::Notify,
@@ -40,6 +40,14 @@ pub(super) struct Home {
     used: Cell<u64>,
     max_idle: usize,
     metrics: WorkerMetrics,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) sender: http2::SendRequest<RequestBody>,
+    /// When a response last came over it.
+    pub(super) heard: Rc<Cell<u64>>,
 }
 
 #[derive(Debug)]
@@ -140,7 +148,7 @@ impl Home {
         // Every request that is under way holds its home.
         let unused = Rc::strong_count(self) == 1 && self.used.get() < oldest;
         let shared = self.shared.try_lock().map_or(true, |mut shared| {
-            shared.take_if(|sender| unused || sender.is_closed());
+            shared.take_if(|shared| unused || shared.sender.is_closed());
             shared.is_some()
         });
         shared || !idle.is_empty() || Rc::strong_count(self) > 1
@@ -156,6 +164,16 @@ impl Home {
                 self.metrics.event(Event::PoolHit);
                 return Some(line);
             }
+        }
+    }
+
+    /// A request over the shared connection was not answered in time. Where nothing else has been since it began, the
+    /// other side may be gone: who comes next gets a new connection.
+    pub(super) fn doubt(&self, shared: &Shared, began: u64) {
+        if shared.heard.get() <= began
+            && let Ok(mut current) = self.shared.try_lock()
+        {
+            current.take_if(|current| Rc::ptr_eq(&current.heard, &shared.heard));
         }
     }
 

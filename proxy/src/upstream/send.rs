@@ -22,6 +22,7 @@ use super::pool::{Home, Lease, Line};
 use super::secure::Connector;
 use super::waits::Waits;
 use crate::body::{Fault, Progress, RequestBody};
+use crate::clock;
 use crate::metrics::Event;
 use crate::record::Record;
 use crate::respond::Failure;
@@ -467,23 +468,25 @@ async fn over_http2(
 ) -> Result<(Response<Incoming>, Lease), Lost> {
     let active = Active::new(endpoint);
     let home = home(worker, endpoint, connector);
-    let mut sender =
+    let mut shared =
         match connect::http2(worker, &home, endpoint, connector, wait.allowed.connect).await {
-            Ok(sender) => sender,
+            Ok(shared) => shared,
             Err(failure) => return Err(not_sent(failure, request)),
         };
+    let began = clock::millis();
     match wait
-        .for_response(&worker.waits, sender.try_send_request(request))
+        .for_response(&worker.waits, shared.sender.try_send_request(request))
         .await
     {
-        Ok(Ok(response)) => Ok((
-            response,
-            Lease {
+        Ok(Ok(response)) => {
+            shared.heard.set(clock::millis());
+            let lease = Lease {
                 sender: None,
                 home,
                 active,
-            },
-        )),
+            };
+            Ok((response, lease))
+        }
         Ok(Err(mut error)) => {
             let request = error.take_message();
             Err(Lost {
@@ -491,9 +494,12 @@ async fn over_http2(
                 request,
             })
         }
-        Err(failure) => Err(Lost {
-            failure,
-            request: None,
-        }),
+        Err(failure) => {
+            home.doubt(&shared, began);
+            Err(Lost {
+                failure,
+                request: None,
+            })
+        }
     }
 }
