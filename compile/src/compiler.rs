@@ -274,9 +274,13 @@ impl Compiler {
         for (port, Target { origin, .. }) in ports {
             let key = endpoints_key(service, *port);
             let endpoints = match origin {
-                Origin::Slices { port_name } => Some(endpoint_slices::endpoints(
+                Origin::Slices {
+                    port_name,
+                    six_first,
+                } => Some(endpoint_slices::endpoints(
                     self.inputs.slices(namespace, name),
                     port_name,
+                    *six_first,
                 )),
                 Origin::Address(address) => Some(endpoint_slices::fixed(*address, *port)),
                 Origin::Name(_) => None,

@@ -32,6 +32,8 @@ pub(crate) struct SliceEndpoint {
     pub(crate) zone: String,
     /// Zones that it is meant for; empty: nobody says.
     pub(crate) for_zones: Vec<String>,
+    /// The pod, by its uid; "": nobody says.
+    pub(crate) target: String,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +91,10 @@ impl SliceEndpoint {
         let for_zones = hints.into_iter().flatten().map(|zone| zone.name);
         Some(Self {
             for_zones: for_zones.collect(),
+            target: endpoint
+                .target_ref
+                .and_then(|target| target.uid)
+                .unwrap_or_default(),
             address,
             ready,
             serving,
@@ -97,11 +103,13 @@ impl SliceEndpoint {
     }
 }
 
-/// The endpoints of one port of a Service.
+/// The endpoints of one port of a Service. The two addresses of a pod with both families are one endpoint.
 pub(crate) fn endpoints<'a>(
     slices: impl Iterator<Item = &'a Slice>,
     port_name: &str,
+    six_first: bool,
 ) -> proto::Endpoints {
+    let mut pods: BTreeMap<(&str, u16), [Option<IpAddr>; 2]> = BTreeMap::new();
     let mut found: BTreeMap<(IpAddr, u16), proto::Endpoint> = BTreeMap::new();
     for slice in slices.filter(|slice| slice.addresses) {
         for (_, port) in slice.ports.iter().filter(|(name, _)| name == port_name) {
@@ -114,7 +122,32 @@ pub(crate) fn endpoints<'a>(
                     one.zone.clone_from(&endpoint.zone);
                 }
                 one.for_zones.extend_from_slice(&endpoint.for_zones);
+                if !endpoint.target.is_empty() {
+                    let families = pods.entry((&endpoint.target, *port)).or_default();
+                    let family = usize::from(endpoint.address.is_ipv6() != six_first);
+                    if let Some(place) = families.get_mut(family) {
+                        *place = Some(endpoint.address);
+                    }
+                }
             }
+        }
+    }
+    for ((_, port), families) in pods {
+        let [Some(first), Some(other)] = families else {
+            continue;
+        };
+        let state = |address| {
+            found
+                .get(&(address, port))
+                .map(|one| (one.ready, one.serving))
+        };
+        // For a moment one slice may be behind the other.
+        if state(first) != state(other) {
+            continue;
+        }
+        found.remove(&(other, port));
+        if let Some(one) = found.get_mut(&(first, port)) {
+            one.other_address = other.to_string();
         }
     }
     let endpoints = found.into_iter().map(|((address, port), mut one)| {
@@ -140,6 +173,7 @@ pub(crate) fn fixed(address: IpAddr, port: u16) -> proto::Endpoints {
         serving: true,
         zone: String::new(),
         for_zones: Vec::new(),
+        other_address: String::new(),
     };
     proto::Endpoints {
         endpoints: vec![endpoint],

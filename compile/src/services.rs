@@ -20,6 +20,8 @@ use crate::{Kind, ObjectRef};
 pub(crate) struct ServiceBody {
     /// `externalName` of a Service of type ExternalName.
     external_name: Option<String>,
+    /// IPv6 is the first of its families.
+    six_first: bool,
     ports: Vec<PortBody>,
 }
 
@@ -51,7 +53,9 @@ impl ServiceBody {
                 })
             })
             .collect();
+        let families = spec.ip_families.unwrap_or_default();
         Self {
+            six_first: families.first().is_some_and(|first| first == "IPv6"),
             external_name: spec.external_name.filter(|_| external),
             ports,
         }
@@ -95,6 +99,7 @@ impl ServiceBody {
         {
             None => Origin::Slices {
                 port_name: found.map_or_else(String::new, |port| port.name.clone()),
+                six_first: self.six_first,
             },
             Some(name) => match name.trim_start_matches('[').trim_end_matches(']').parse() {
                 Ok(address) => Origin::Address(address),
@@ -172,6 +177,8 @@ pub(crate) enum Origin {
     /// EndpointSlices, from their port of this name.
     Slices {
         port_name: String,
+        /// Which address of a pod comes first.
+        six_first: bool,
     },
     Address(IpAddr),
     Name(String),

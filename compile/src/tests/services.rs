@@ -29,6 +29,67 @@ endpoints:
     world.apply(&slice(""));
     assert!(told(&world).is_empty());
 }
+
+#[test]
+fn both_addresses_of_a_pod_are_one_endpoint() {
+    let slice = |number: u8, family: &str, endpoints: &str| {
+        format!(
+            "---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: orders-{number}, namespace: shop, labels: {{kubernetes.io/service-name: orders}}}}
+addressType: {family}
+ports: [{{name: http, port: 8080}}]
+endpoints: [{endpoints}]
+"
+        )
+    };
+    let pod = |address: &str, uid: &str, ready: bool| {
+        format!(
+            "{{addresses: ['{address}'], targetRef: {{kind: Pod, uid: {uid}}}, conditions: {{ready: {ready}}}}}"
+        )
+    };
+    let four = |two_is_ready| {
+        let two = pod("10.0.0.2", "two", two_is_ready);
+        slice(
+            1,
+            "IPv4",
+            &format!("{}, {two}", pod("10.0.0.1", "one", true)),
+        )
+    };
+    let six = [
+        pod("fd00::1", "one", true),
+        pod("fd00::2", "two", true),
+        "{addresses: ['fd00::3']}".to_owned(),
+    ];
+    let six = slice(2, "IPv6", &six.join(", "));
+    let told = |world: &World| {
+        let Some(Body::Endpoints(all)) = world.body(ENDPOINTS) else {
+            panic!()
+        };
+        let text = |one: &proto::Endpoint| match one.other_address.as_str() {
+            "" => one.address.clone(),
+            other => format!("{}|{other}", one.address),
+        };
+        all.endpoints.iter().map(text).collect::<Vec<_>>().join(" ")
+    };
+    for (families, expected) in [
+        ("", "10.0.0.1|fd00::1 10.0.0.2|fd00::2 fd00::3"),
+        (
+            "ipFamilies: [IPv6, IPv4], ",
+            "fd00::1|10.0.0.1 fd00::2|10.0.0.2 fd00::3",
+        ),
+    ] {
+        let mut world = with_service(&format!("{{{families}ports: [{{name: http, port: 80}}]}}"));
+        world.apply(&format!("{}{six}", four(true)));
+        assert_eq!(told(&world), expected);
+    }
+    // One slice is behind the other.
+    let mut world = with_service("{ports: [{name: http, port: 80}]}");
+    world.apply(&format!("{}{six}", four(false)));
+    assert_eq!(told(&world), "10.0.0.1|fd00::1 10.0.0.2 fd00::2 fd00::3");
+}
+
 use proto::upstream::Scheme;
 
 const ENDPOINTS: &str = "Endpoints/shop/orders/80";

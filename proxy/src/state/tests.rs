@@ -170,6 +170,7 @@ fn endpoints(of: &[(&str, bool, bool)]) -> Body {
         serving: *serving,
         zone: String::new(),
         for_zones: Vec::new(),
+        other_address: String::new(),
     };
     Body::Endpoints(Endpoints {
         endpoints: of.iter().map(endpoint).collect(),

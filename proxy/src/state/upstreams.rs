@@ -193,13 +193,18 @@ impl Upstreams {
             .endpoints
             .iter()
             .map(|endpoint| {
-                let address: IpAddr = endpoint
-                    .address
-                    .parse()
-                    .map_err(|_| format!("{:?} is not an IP address", endpoint.address))?;
-                let address = SocketAddr::new(address, port(endpoint.port)?);
+                let port = port(endpoint.port)?;
+                let read = |address: &str| {
+                    let read = address.parse::<IpAddr>();
+                    read.map(|address| SocketAddr::new(address, port))
+                        .map_err(|_| format!("{address:?} is not an IP address"))
+                };
+                let other = Some(&endpoint.other_address).filter(|other| !other.is_empty());
                 Ok(Told {
-                    place: address.into(),
+                    place: Place {
+                        address: read(&endpoint.address)?,
+                        other: other.map(|other| read(other)).transpose()?,
+                    },
                     ready: endpoint.ready,
                     serving: endpoint.serving,
                     hinted: !endpoint.for_zones.is_empty(),

@@ -121,10 +121,10 @@ async fn http1_over(
         }
         metrics.event(Event::UpstreamClosed);
     });
-    let sender = Sender {
+    let sender = Box::new(Sender {
         http,
         _in_use: in_use,
-    };
+    });
     Ok(Line { sender, permit })
 }
 

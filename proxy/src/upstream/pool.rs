@@ -67,7 +67,8 @@ pub(super) struct Sender {
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) sender: Sender,
+    /// In a box: it is moved with every request.
+    pub(super) sender: Box<Sender>,
     /// Where connections are limited.
     pub(super) permit: Option<Arc<Permit>>,
 }
@@ -222,7 +223,7 @@ impl Drop for Waiting<'_> {
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// None where the connection is shared.
-    pub(super) sender: Option<Sender>,
+    pub(super) sender: Option<Box<Sender>>,
     pub(super) home: Rc<Home>,
     pub(super) active: Active,
 }
