@@ -17,6 +17,8 @@ mod fleet;
 mod gather;
 mod http;
 mod identity;
+#[cfg(any(test, feature = "invariants"))]
+pub mod invariants;
 mod key_file;
 mod last_good;
 mod limits;

@@ -4,6 +4,8 @@ mod accept;
 mod connections;
 mod frames;
 mod framing;
+#[cfg(any(test, feature = "invariants"))]
+pub(crate) mod invariants;
 mod passage;
 mod ports;
 mod proxied;
