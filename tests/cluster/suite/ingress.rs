@@ -132,7 +132,7 @@ fn is_date(answer: &Answer) -> bool {
 #[tokio::test]
 async fn hosts_are_kept_apart_and_a_wildcard_is_one_label() {
     let stage = Stage::open("host-rules", &["wildcard-foo-com", "foo-bar-com"]).await;
-    // The older one's certificate is what clients get that name no host: the other must be chosen by name.
+    // The first certificate is what clients get that name no host: the second must be chosen by name.
     let decoy = Certificate::of(&["decoy.test"]);
     let certificate = Certificate::of(&["foo.bar.com"]);
     stage.secret("decoy-tls", &decoy).await;
