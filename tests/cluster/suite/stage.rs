@@ -132,7 +132,7 @@ spec:
             "
 apiVersion: networking.k8s.io/v1
 kind: Ingress
-metadata: {{name: {name}, namespace: {}, labels: {{stage: ""}}}}
+metadata: {{name: {name}, namespace: {}, labels: {{stage: ''}}}}
 spec:
 {spec}",
             self.name
