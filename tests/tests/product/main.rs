@@ -34,6 +34,7 @@ mod key_auth;
 mod key_body;
 mod key_sets;
 mod logs;
+mod malformed;
 mod methods;
 mod metrics;
 mod namespaces;
