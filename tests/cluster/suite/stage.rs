@@ -82,10 +82,13 @@ spec:
             "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"
         ))
         .await;
-        Self {
+        let stage = Self {
             name,
             proxies: proxies.iter().map(|proxy| proxy.address).collect(),
-        }
+        };
+        // What a test has left that failed would answer in this one, too.
+        stage.clear().await;
+        stage
     }
 
     /// Nobody listens where its first port leads to: whoever picks a port without looking is found out.
@@ -129,7 +132,7 @@ spec:
             "
 apiVersion: networking.k8s.io/v1
 kind: Ingress
-metadata: {{name: {name}, namespace: {}}}
+metadata: {{name: {name}, namespace: {}, labels: {{stage: open}}}}
 spec:
 {spec}",
             self.name
@@ -179,14 +182,18 @@ spec:
         }
     }
 
-    /// Removes the Ingresses, waits until no proxy serves a default backend any more, and removes the rest.
+    /// Removes its Ingresses, and with the namespace all the rest.
     pub(crate) async fn close(self) {
-        let namespace = format!("--namespace={}", self.name);
-        kubectl(&format!("delete ingress --all {namespace}")).await;
+        self.clear().await;
+        kubectl(&format!("delete namespace {} --wait=false", self.name)).await;
+    }
+
+    /// Removes the Ingresses of all stages, and waits until no proxy serves a default backend of theirs any more.
+    async fn clear(&self) {
+        kubectl("delete ingress --all-namespaces --selector=stage=open").await;
         for proxy in &self.proxies {
             client::until_status(*proxy, HTTP, NOBODY, None, 404, SOON).await;
         }
-        kubectl(&format!("delete namespace {} --wait=false", self.name)).await;
     }
 }
 
