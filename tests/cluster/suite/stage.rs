@@ -132,7 +132,7 @@ spec:
             "
 apiVersion: networking.k8s.io/v1
 kind: Ingress
-metadata: {{name: {name}, namespace: {}, labels: {{stage: ''}}}}
+metadata: {{name: {name}, namespace: {}, labels: {{stage: open}}}}
 spec:
 {spec}",
             self.name
@@ -190,7 +190,7 @@ spec:
 
     /// Removes the Ingresses of all stages, and waits until no proxy serves a default backend of theirs any more.
     async fn clear(&self) {
-        kubectl("delete ingress --all-namespaces --selector=stage").await;
+        kubectl("delete ingress --all-namespaces --selector=stage=open").await;
         for proxy in &self.proxies {
             client::until_status(*proxy, HTTP, NOBODY, None, 404, SOON).await;
         }
