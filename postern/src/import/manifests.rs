@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use compile::Kind;
 use serde_json::{Map, Value, json};
 
+use super::settle;
+
 /// Names of objects are at most so long, so that something can be put behind them.
 const LONGEST: usize = 52;
 
@@ -125,9 +127,14 @@ impl Manifests {
     ///
     /// # Errors
     /// It cannot be written as YAML.
-    pub(crate) fn finish(self, line_of: impl Fn(&str) -> u32) -> Result<Imported, String> {
+    pub(crate) fn finish(mut self, line_of: impl Fn(&str) -> u32) -> Result<Imported, String> {
+        let objects = std::mem::take(&mut self.objects);
+        let (objects, refused) = settle::settle(objects);
+        for (object, message) in refused {
+            self.note("", &object, message);
+        }
         let mut yaml = String::new();
-        for object in &self.objects {
+        for object in &objects {
             if !yaml.is_empty() {
                 yaml.push_str("---\n");
             }

@@ -6,6 +6,7 @@
 mod apisix;
 mod kong;
 mod manifests;
+mod settle;
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
