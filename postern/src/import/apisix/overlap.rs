@@ -220,9 +220,7 @@ fn expressions(routes: &mut [Route]) {
     for route in routes.iter_mut() {
         for (number, pattern) in route.patterns.iter().enumerate() {
             let beginning = pattern.beginning();
-            let wider = written
-                .iter()
-                .any(|one| *one != beginning && one.starts_with(&beginning) || *one == beginning);
+            let wider = written.iter().any(|one| one.starts_with(&beginning));
             if wider && !matches!(pattern, Pattern::Exact(_)) {
                 route.expressions.insert(number);
             }

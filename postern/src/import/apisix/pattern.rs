@@ -112,33 +112,9 @@ pub(super) fn conditions(
         _ => return Err("vars: is no list".to_owned()),
     };
     for one in list {
-        let parts = match one {
-            Value::String(word) if word == "AND" => continue,
-            Value::Array(parts) => parts,
-            _ => {
-                return Err(
-                    "vars: only conditions that must all hold can be carried over".to_owned(),
-                );
-            }
+        let Some((name, values)) = condition(one)? else {
+            continue;
         };
-        let (Some(name), Some(operator), Some(value), 3) = (
-            parts.first().and_then(plain),
-            parts.get(1).and_then(plain),
-            parts.get(2),
-            parts.len(),
-        ) else {
-            return Err("vars: only [name, operator, value] can be carried over".to_owned());
-        };
-        let values: Vec<String> = match (operator.as_str(), value) {
-            ("==", value) => plain(value).into_iter().collect(),
-            ("in" | "IN", Value::Array(values)) => values.iter().filter_map(plain).collect(),
-            _ => Vec::new(),
-        };
-        if values.is_empty() {
-            return Err(format!(
-                "vars: {operator:?} for {name:?} cannot be said in a route; only == and in of headers, query parameters and the method can"
-            ));
-        }
         if name == "request_method" {
             let wanted: BTreeSet<&String> = values.iter().collect();
             if methods.is_empty() {
@@ -196,6 +172,34 @@ pub(super) fn conditions(
         );
     }
     Ok(all)
+}
+
+/// One of `vars`: a name and the values that it may have; none for a word that says nothing.
+fn condition(one: &Value) -> Result<Option<(String, Vec<String>)>, String> {
+    let parts = match one {
+        Value::String(word) if word == "AND" => return Ok(None),
+        Value::Array(parts) => parts,
+        _ => return Err("vars: only conditions that must all hold can be carried over".to_owned()),
+    };
+    let (Some(name), Some(operator), Some(value), 3) = (
+        parts.first().and_then(plain),
+        parts.get(1).and_then(plain),
+        parts.get(2),
+        parts.len(),
+    ) else {
+        return Err("vars: only [name, operator, value] can be carried over".to_owned());
+    };
+    let values: Vec<String> = match (operator.as_str(), value) {
+        ("==", value) => plain(value).into_iter().collect(),
+        ("in" | "IN", Value::Array(values)) => values.iter().filter_map(plain).collect(),
+        _ => Vec::new(),
+    };
+    if values.is_empty() {
+        return Err(format!(
+            "vars: {operator:?} for {name:?} cannot be said in a route; only == and in of headers, query parameters and the method can"
+        ));
+    }
+    Ok(Some((name, values)))
 }
 
 fn escaped(text: &str) -> String {

@@ -188,37 +188,7 @@ fn one<'a>(
             ));
         }
     }
-    let upstream = upstream_of(tables, entry, service, &mut problems);
-    let mut upstream_name = None;
-    let mut plan = None;
-    if let Some((at, from)) = &upstream
-        && !duties.changes.is_redirect()
-    {
-        upstream_name = text(from, "name").or_else(|| text(from, "id"));
-        if tables::is_elsewhere(from) {
-            problems.push((
-                "upstream_id".to_owned(),
-                format!("upstream_id: a value of {at} is in the environment; put it into the file"),
-            ));
-        }
-        match Plan::new(from, &hosts) {
-            Ok(mut found) => {
-                duties.notes.extend(
-                    found
-                        .notes
-                        .drain(..)
-                        .map(|note| ("upstream".to_owned(), format!("upstream.{note}"))),
-                );
-                if duties.changes.host.is_none() {
-                    duties.changes.host = found.fixed_host().cloned();
-                }
-                plan = Some(found);
-            }
-            Err(message) => problems.push(("upstream".to_owned(), format!("upstream.{message}"))),
-        }
-    } else if upstream.is_none() && !duties.changes.is_redirect() && !duties.changes.https_only {
-        problems.push(("upstream".to_owned(), "upstream: is missing".to_owned()));
-    }
+    let (plan, upstream_name) = planned(tables, entry, service, &hosts, &mut duties, &mut problems);
     if value.get("timeout").is_some() {
         duties.notes.push(("timeout".to_owned(), "timeout: of a route is not carried over; give it to the upstream, or set timeouts of the HTTPRoute".to_owned()));
     }
@@ -244,17 +214,60 @@ fn one<'a>(
         closed: false,
         duties,
         plan,
-        upstream_name: upstream_name.map_or_else(String::new, |name| {
-            if name.starts_with(|c: char| c.is_ascii_digit()) {
-                format!("upstream-{name}")
-            } else {
-                name
-            }
-        }),
+        upstream_name,
         expressions: BTreeSet::new(),
         own_paths: BTreeSet::new(),
     };
     (route, problems, notes)
+}
+
+/// How requests are sent on, and what that is to be called.
+fn planned<'a>(
+    tables: &Tables<'a>,
+    entry: &Entry<'a>,
+    service: Option<&'a Value>,
+    hosts: &[String],
+    duties: &mut Duties,
+    problems: &mut Notes,
+) -> (Option<Plan>, String) {
+    let Some((at, from)) = upstream_of(tables, entry, service, problems) else {
+        if !duties.changes.is_redirect() && !duties.changes.https_only {
+            problems.push(("upstream".to_owned(), "upstream: is missing".to_owned()));
+        }
+        return (None, String::new());
+    };
+    let name = text(from, "name").or_else(|| text(from, "id"));
+    let name = name.unwrap_or_else(|| "upstream".to_owned());
+    let name = if name.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("upstream-{name}")
+    } else {
+        name
+    };
+    if duties.changes.is_redirect() {
+        return (None, name);
+    }
+    if tables::is_elsewhere(from) {
+        problems.push((
+            "upstream".to_owned(),
+            format!("upstream: a value of {at} is in the environment; put it into the file"),
+        ));
+    }
+    match Plan::new(from, hosts) {
+        Ok(mut plan) => {
+            let notes = plan.notes.drain(..);
+            duties
+                .notes
+                .extend(notes.map(|note| ("upstream".to_owned(), format!("upstream.{note}"))));
+            if duties.changes.host.is_none() {
+                duties.changes.host = plan.fixed_host().cloned();
+            }
+            (Some(plan), name)
+        }
+        Err(message) => {
+            problems.push(("upstream".to_owned(), format!("upstream.{message}")));
+            (None, name)
+        }
+    }
 }
 
 /// Fields that cannot be carried over and those that nobody knows.

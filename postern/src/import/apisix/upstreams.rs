@@ -222,6 +222,10 @@ impl Plan {
             self.policy
                 .insert("activeHealth".to_owned(), Value::Object(own));
         }
+        self.passive(checks);
+    }
+
+    fn passive(&mut self, checks: &Value) {
         if let Some(unhealthy) = checks
             .get("passive")
             .and_then(|passive| passive.get("unhealthy"))
