@@ -10,7 +10,10 @@ use super::rewrite::{self, Changes};
 use super::tables::{self, flag, text, texts};
 
 /// Plugins that watch or shape traffic and keep nobody out: a route is served without them.
-const HARMLESS: [&str; 39] = [
+const HARMLESS: [&str; 42] = [
+    "limit-req",
+    "limit-conn",
+    "limit-count",
     "prometheus",
     "node-status",
     "zipkin",
@@ -78,9 +81,14 @@ pub(super) fn duties(plugins: &BTreeMap<&str, (String, &Value)>, people: &People
     let mut duties = Duties::default();
     for (name, (at, config)) in plugins {
         if is_harmless(name) {
+            let what = if name.starts_with("limit-") {
+                "calls are not counted any more; limit them elsewhere"
+            } else {
+                "the route is served without it"
+            };
             duties.notes.push((
                 at.clone(),
-                format!("plugins.{name}: is not carried over; the route is served without it"),
+                format!("plugins.{name}: is not carried over; {what}"),
             ));
             continue;
         }
@@ -165,7 +173,6 @@ fn translate(
             }
         }
         name if rewrite::KNOWN.contains(&name) => duties.changes.read(name, config, said),
-        "limit-req" | "limit-conn" | "limit-count" => said.problem("limits of rates are not carried over; take it out where the route is to be served without, and let something before the gateway limit them"),
         "basic-auth" | "hmac-auth" | "ldap-auth" | "wolf-rbac" | "forward-auth" => said.problem("is not carried over; use key-auth, jwt-auth or openid-connect in its place"),
         _ => said.problem("is not carried over, and might protect the route; take it out where the route is to be served without it"),
     }
@@ -250,7 +257,10 @@ fn jwt_auth(config: &Value, people: &People<'_>, said: &mut Said) -> Value {
     if claims.iter().any(|claim| claim != "exp" && claim != "nbf") {
         said.problem("claims_to_verify: only exp and nbf can be verified");
     }
-    said.note(format!("tokens must have {} now, because what is verified must be there; where your tokens have no nbf, take it out of claimsToVerify", claims.join(" and ")));
+    said.note(format!(
+        "claims_to_verify: APISIX verifies what a token has; a token without {} is refused now. Take out of claimsToVerify what yours do not have",
+        claims.join(" or ")
+    ));
     own.insert("claimsToVerify".to_owned(), json!(claims));
     if flag(config, "hide_credentials") {
         said.note("hide_credentials: the token is passed on to the upstream");
