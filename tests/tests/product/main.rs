@@ -28,6 +28,7 @@ mod history;
 mod hosts;
 mod hygiene;
 mod identity;
+mod import;
 mod ingress;
 mod jwt;
 mod key_auth;
