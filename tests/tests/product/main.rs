@@ -29,6 +29,7 @@ mod hosts;
 mod hygiene;
 mod identity;
 mod import;
+mod import_apisix;
 mod ingress;
 mod jwt;
 mod key_auth;
