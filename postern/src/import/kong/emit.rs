@@ -9,7 +9,7 @@ use super::World;
 use super::entity::{Entity, list};
 use super::paths::{Form, Path};
 use super::plugins::Fate;
-use super::rivals;
+use super::rivals::Forms;
 use super::routes::Route;
 use super::services::Service;
 use crate::import::manifests::{Manifests, target};
@@ -29,7 +29,7 @@ pub(super) fn all(
 ) -> Result<(), String> {
     let gateway = manifests.name(Kind::Gateway, "kong");
     let secure = certificates(top, &gateway, manifests)?;
-    let expressions = rivals::any_expression(&world.routes);
+    let forms = Forms::new(&world.routes, &world.services);
     let mut objects: Vec<Vec<(Kind, String)>> = Vec::new();
     let mut cut = Vec::new();
     for route in &world.routes {
@@ -37,14 +37,14 @@ pub(super) fn all(
         let scene = Scene {
             gateway: &gateway,
             secure,
-            expressions,
+            forms: &forms,
         };
         one(route, &mut world.services, &scene, &mut own, manifests);
         objects.push(own);
         let ends = |path: &Path| {
             route.replacement(path, &world.services).is_some()
-                && path
-                    .parts(true, expressions)
+                && forms
+                    .parts(route, path, &world.services)
                     .iter()
                     .any(|part| !part.served)
         };
@@ -175,7 +175,7 @@ fn first_name(certificate: &Entity) -> Option<String> {
 struct Scene<'a> {
     gateway: &'a str,
     secure: bool,
-    expressions: bool,
+    forms: &'a Forms,
 }
 
 /// What is done with the requests of some matches.
@@ -267,7 +267,6 @@ fn of_path(
     scene: &Scene<'_>,
     services: &[Service],
 ) -> Vec<(Value, bool)> {
-    let changed = route.replacement(path, services).is_some();
     let headers: Vec<Value> = route
         .headers
         .iter()
@@ -278,7 +277,7 @@ fn of_path(
         methods => methods.iter().map(Some).collect(),
     };
     let mut all = Vec::new();
-    for part in path.parts(changed, scene.expressions) {
+    for part in scene.forms.parts(route, path, services) {
         // An expression that cannot be compiled matches nothing.
         if route.loose && part.form == Form::Regex {
             continue;

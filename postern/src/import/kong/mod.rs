@@ -407,3 +407,46 @@ fn protect(world: &mut World, manifests: &mut Manifests) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imported(text: &str) -> Option<Vec<String>> {
+        let file = controller::files::foreign(text).ok()?;
+        let mut manifests = Manifests::new("default");
+        import(&file.value, &mut manifests).ok()?;
+        let imported = manifests.finish(|field| file.line_of(field)).unwrap();
+        Some(imported.notes)
+    }
+
+    /// Every value of a real file in turn is replaced by every odd one.
+    #[test]
+    fn nothing_in_a_file_panics() {
+        let text = include_str!("../../../../tests/tests/product/import/kong.yaml");
+        let lines: Vec<&str> = text.lines().collect();
+        let mut read = 0;
+        for (index, line) in lines.iter().enumerate() {
+            let Some((head, _)) = line.split_once(": ") else {
+                continue;
+            };
+            for odd in [
+                "null",
+                "[]",
+                "{}",
+                "-1",
+                r#""\0""#,
+                "[{}]",
+                r#""é/%zz""#,
+                "1e400",
+                "x",
+            ] {
+                let mut changed = lines.clone();
+                let new = format!("{head}: {odd}");
+                changed[index] = &new;
+                read += usize::from(imported(&changed.join("\n")).is_some());
+            }
+        }
+        assert!(read > 100, "{read}");
+    }
+}

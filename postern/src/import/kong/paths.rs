@@ -123,9 +123,25 @@ impl Path {
         }
     }
 
+    /// Whether it is a prefix at or below another.
+    pub(super) fn is_below(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Prefix(own), Self::Prefix(of)) => {
+                is_below(own.trim_end_matches('/'), of.trim_end_matches('/'))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether one request may be of both, as Kong sees it.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let (own, of) = (self.literal(), other.literal());
+        own.starts_with(&of) || of.starts_with(&own)
+    }
+
     /// The matches that take its requests. `changed`: the upstream gets another path, which only prefixes can have.
-    /// `expressions`: other routes are expressions, which would never be asked beside prefixes.
-    pub(super) fn parts(&self, changed: bool, expressions: bool) -> Vec<Part> {
+    /// `whole`: one expression is to take all of them.
+    pub(super) fn parts(&self, changed: bool, whole: bool) -> Vec<Part> {
         let part = |form, literal: &str, value: String, served| Part {
             form,
             literal: literal.to_owned(),
@@ -145,7 +161,7 @@ impl Path {
             part(Form::Remainder, bare, value, served)
         };
         match (changed, bare.is_empty(), prefix.ends_with('/')) {
-            (false, ..) if expressions => vec![part(Form::Regex, prefix, self.pattern(), true)],
+            (false, ..) if whole => vec![part(Form::Regex, prefix, self.pattern(), true)],
             (_, true, _) => vec![as_prefix()],
             (false, _, true) => vec![part(Form::Regex, prefix, self.pattern(), true)],
             (true, _, true) => vec![as_prefix(), part(Form::Exact, bare, bare.to_owned(), false)],

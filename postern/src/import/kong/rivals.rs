@@ -3,17 +3,17 @@
 //! HTTPRoutes are asked in another order than Kong's routes, and a route that cannot be carried over leaves its requests to
 //! others. Where such a one asks for less, it is closed.
 
-use super::paths::Part;
+use super::paths::{Part, Path};
 use super::routes::Route;
 use super::services::Service;
 use crate::import::manifests::Manifests;
 
 /// Closes routes until none gets requests of one that is better protected.
 pub(super) fn settle(routes: &mut [Route], services: &[Service], manifests: &mut Manifests) {
-    let expressions = any_expression(routes);
+    let forms = Forms::new(routes, services);
     let matched: Vec<Vec<Matched>> = routes
         .iter()
-        .map(|route| matched(route, services, expressions))
+        .map(|route| matched(route, services, &forms))
         .collect();
     loop {
         let mut found = Vec::new();
@@ -44,15 +44,46 @@ pub(super) fn settle(routes: &mut [Route], services: &[Service], manifests: &mut
     }
 }
 
-/// Whether a route's path is an expression.
-pub(super) fn any_expression(routes: &[Route]) -> bool {
-    use super::paths::Path;
-    routes.iter().any(|route| {
-        route
-            .paths
-            .iter()
-            .any(|path| matches!(path, Path::Regex(_)))
-    })
+/// All paths of all routes: which matches one needs depends on the others.
+pub(super) struct Forms {
+    all: Vec<(Vec<String>, Path, bool)>,
+}
+
+impl Forms {
+    pub(super) fn new(routes: &[Route], services: &[Service]) -> Self {
+        let of = |route: &Route, path: Path| {
+            let changed = route.replacement(&path, services).is_some();
+            (route.hosts.clone(), path, changed)
+        };
+        let all = routes.iter().flat_map(|route| {
+            let paths = route.all_paths().into_iter();
+            paths.map(move |path| of(route, path))
+        });
+        Self { all: all.collect() }
+    }
+
+    /// The matches for a path of a route.
+    pub(super) fn parts(&self, route: &Route, path: &Path, services: &[Service]) -> Vec<Part> {
+        let changed = route.replacement(path, services).is_some();
+        path.parts(changed, self.whole(&route.hosts, path))
+    }
+
+    /// Whether all requests of a prefix are better taken by one expression: longer ones are asked first, as with Kong. Not
+    /// below a prefix whose path is changed, which would be asked before any expression.
+    fn whole(&self, hosts: &[String], path: &Path) -> bool {
+        let beside = |other: &[String]| {
+            let meet = |one: &String| other.iter().any(|other| hosts_overlap(one, other));
+            hosts.is_empty() || other.is_empty() || hosts.iter().any(meet)
+        };
+        let mut meets = false;
+        for (_, other, changed) in self.all.iter().filter(|(other, ..)| beside(other)) {
+            if *changed && path.is_below(other) {
+                return false;
+            }
+            meets |= other != path && path.meets(other);
+        }
+        meets
+    }
 }
 
 /// One match of a route, and its place in Kong's order.
@@ -61,8 +92,7 @@ struct Matched {
     kong: (usize, usize, bool, bool, i64, usize),
 }
 
-fn matched(route: &Route, services: &[Service], expressions: bool) -> Vec<Matched> {
-    use super::paths::Path;
+fn matched(route: &Route, services: &[Service], forms: &Forms) -> Vec<Matched> {
     let conditions = [
         route.hosts.is_empty(),
         route.methods.is_empty(),
@@ -80,8 +110,7 @@ fn matched(route: &Route, services: &[Service], expressions: bool) -> Vec<Matche
         } else {
             path.length()
         };
-        let changed = route.replacement(&path, services).is_some();
-        for part in path.parts(changed, expressions) {
+        for part in forms.parts(route, &path, services) {
             all.push(Matched {
                 part,
                 kong: (count, route.headers.len(), plain, regex, priority, length),
