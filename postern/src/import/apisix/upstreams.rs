@@ -355,15 +355,14 @@ impl Plan {
             let policy = manifests.name(Kind::UpstreamPolicy, name);
             manifests.add(Kind::UpstreamPolicy, &policy, json!({"spec": spec}));
         }
-        for some in services.chunks(16) {
-            let Some(host) = &self.certificate else {
-                return;
-            };
-            let targets: Vec<Value> = some
-                .iter()
-                .map(|service| json!({"group": "", "kind": "Service", "name": service}))
-                .collect();
+        let Some(certificate) = &self.certificate else {
+            return;
+        };
+        for (index, service) in services.iter().enumerate() {
+            let node = self.nodes.get(index).filter(|_| self.host == Host::OfNode);
+            let host = node.map_or(certificate, |node| &node.host);
             let policy = manifests.name(Kind::BackendTlsPolicy, name);
+            let targets = json!([{"group": "", "kind": "Service", "name": service}]);
             let validation = json!({"wellKnownCACertificates": "System", "hostname": host});
             manifests.add(
                 Kind::BackendTlsPolicy,
