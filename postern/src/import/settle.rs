@@ -2,7 +2,7 @@
 //!
 //! This is the net below each import: none of them has to know every rule of every field.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use compile::{Compiler, Kind, Level, Object, ObjectRef};
 use controller::files;
@@ -45,11 +45,11 @@ pub(super) fn settle(mut objects: Vec<Value>) -> (Vec<Value>, Vec<Refused>) {
 fn faults(objects: &[Value]) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let mut compiler = Compiler::new(files::settings());
-    let mut references: Vec<(ObjectRef, usize)> = Vec::new();
+    let mut references: BTreeMap<ObjectRef, usize> = BTreeMap::new();
     for (index, value) in objects.iter().enumerate() {
         match Object::from_json(value.clone()) {
             Ok(object) => {
-                references.push((object.reference().clone(), index));
+                references.insert(object.reference().clone(), index);
                 compiler.apply(object);
             }
             // The message may quote a value.
@@ -60,10 +60,8 @@ fn faults(objects: &[Value]) -> Vec<(usize, String)> {
         if diagnostic.level != Level::Error {
             continue;
         }
-        let index = references
-            .iter()
-            .find(|(reference, _)| *reference == diagnostic.object);
-        let Some((reference, index)) = index else {
+        let reference = &diagnostic.object;
+        let Some(index) = references.get(reference) else {
             continue;
         };
         let reason = match (reference.kind, diagnostic.field.as_str()) {

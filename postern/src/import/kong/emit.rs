@@ -52,6 +52,13 @@ pub(super) fn all(
             cut.push(route);
         }
     }
+    remark_on_ends(&cut, manifests);
+    plugins(world, &objects, &gateway, manifests);
+    Ok(())
+}
+
+/// Prefixes of Kong end anywhere, those whose path is changed on the way between segments.
+fn remark_on_ends(cut: &[&Route], manifests: &mut Manifests) {
     if let Some(first) = cut.first() {
         let labels: Vec<&str> = cut
             .iter()
@@ -63,6 +70,15 @@ pub(super) fn all(
         );
         manifests.note(&first.entity.at("paths"), "paths", message);
     }
+}
+
+/// The AuthPlugins; `objects` are those of each route.
+fn plugins(
+    world: &World,
+    objects: &[Vec<(Kind, String)>],
+    gateway: &str,
+    manifests: &mut Manifests,
+) {
     for plugin in world
         .plugins
         .iter()
@@ -91,7 +107,7 @@ pub(super) fn all(
                     .map(|(name, ..)| target(Kind::Service, name))
                     .collect()
             }
-            (None, None) => vec![target(Kind::Gateway, &gateway)],
+            (None, None) => vec![target(Kind::Gateway, gateway)],
         };
         if targets.is_empty() {
             continue;
@@ -116,7 +132,6 @@ pub(super) fn all(
             manifests.plugin(&name, targets, block, config.clone());
         }
     }
-    Ok(())
 }
 
 /// The Gateway, with a listener for HTTPS where there are certificates; says whether there are.

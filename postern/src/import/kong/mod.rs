@@ -420,6 +420,28 @@ mod tests {
         Some(imported.notes)
     }
 
+    /// A GRPCRoute cannot take what only begins like a service's name, so that an open one must not.
+    #[test]
+    fn what_grpc_cannot_match_does_not_fall_to_an_open_route() {
+        let closed = |guarded: &str| {
+            let text = format!(
+                "_format_version: '3.0'\nservices:\n- name: s\n  url: grpc://a.test\n  routes:\n  - {{name: open, protocols: [grpc]}}\n\
+                 \x20 - {{name: guarded, protocols: [grpc], paths: ['{guarded}'], plugins: [{{name: key-auth}}]}}\n"
+            );
+            let notes = imported(&text).unwrap();
+            let of = |label: &str| {
+                notes
+                    .iter()
+                    .any(|note| note.contains(&format!("{label}: paths:")))
+            };
+            (of("route \"open\""), of("route \"guarded\""))
+        };
+        assert_eq!(closed("/pkg.Orders/"), (false, false));
+        assert_eq!(closed("/pkg.Orders"), (true, false));
+        assert_eq!(closed("~/pkg.Orders/(Get|Put)"), (true, true));
+        assert_eq!(closed("/a/b/c"), (true, true));
+    }
+
     /// Every value of a real file in turn is replaced by every odd one.
     #[test]
     fn nothing_in_a_file_panics() {

@@ -3,7 +3,7 @@
 //! HTTPRoutes are asked in another order than Kong's routes, and a route that cannot be carried over leaves its requests to
 //! others. Where such a one asks for less, it is closed.
 
-use super::paths::{Part, Path};
+use super::paths::{Form, Part, Path};
 use super::routes::Route;
 use super::services::Service;
 use crate::import::manifests::Manifests;
@@ -64,8 +64,22 @@ impl Forms {
 
     /// The matches for a path of a route.
     pub(super) fn parts(&self, route: &Route, path: &Path, services: &[Service]) -> Vec<Part> {
-        let changed = route.replacement(path, services).is_some();
-        path.parts(changed, self.whole(&route.hosts, path))
+        match path {
+            // A GRPCRoute names services and methods, and no prefix of theirs.
+            Path::Prefix(prefix) if route.grpc => {
+                let bare = match prefix.trim_end_matches('/') {
+                    "" => "/",
+                    bare => bare,
+                };
+                let mut parts = Path::Prefix(bare.to_owned()).parts(false, false);
+                parts.truncate(if bare == prefix { 2 } else { 1 });
+                parts
+            }
+            path => {
+                let changed = route.replacement(path, services).is_some();
+                path.parts(changed, self.whole(&route.hosts, path))
+            }
+        }
     }
 
     /// Whether all requests of a prefix are better taken by one expression: longer ones are asked first, as with Kong. Not
@@ -142,8 +156,9 @@ fn takes(rival: &Route, own: &[Matched], taken: &Route, of: &[Matched]) -> bool 
                     continue;
                 }
                 let kongs_choice = rivals.kong > theirs.kong && !taken.loose && !rival.loose;
-                let still_theirs = !taken.loose
-                    && rank(taken, other, &theirs.part) > rank(rival, one, &rivals.part);
+                let said = !taken.loose && (!taken.grpc || theirs.part.form == Form::Prefix);
+                let still_theirs =
+                    said && rank(taken, other, &theirs.part) > rank(rival, one, &rivals.part);
                 if !kongs_choice && !still_theirs {
                     return true;
                 }

@@ -207,6 +207,17 @@ impl Route {
             self.close("protocols", "does not fit that of its service", manifests);
         }
         let regex = self.paths.iter().any(|path| matches!(path, Path::Regex(_)));
+        let deep = |path: &Path| match path {
+            Path::Prefix(path) => path.trim_matches('/').split('/').count() > 2,
+            Path::Regex(_) => true,
+        };
+        if self.grpc && self.paths.iter().any(deep) {
+            self.close(
+                "paths",
+                "gRPC is matched by service and method: write /SERVICE or /SERVICE/METHOD",
+                manifests,
+            );
+        }
         if regex && self.strip {
             self.close(
                 "strip_path",

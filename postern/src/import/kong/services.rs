@@ -100,6 +100,10 @@ impl Service {
 
     fn fill(&mut self, upstreams: &[Upstream]) -> Result<(), (String, String)> {
         let wrong = |field: &str, reason: &str| (field.to_owned(), reason.to_owned());
+        let enabled = self.entity.fields.get("enabled");
+        if enabled.is_some_and(|value| !value.is_null() && !value.is_boolean()) {
+            return Err(wrong("enabled", "must be true or false"));
+        }
         if let Some(field) = self.entity.unknown(KNOWN).first() {
             return Err(wrong(
                 field,
@@ -160,6 +164,17 @@ impl Service {
                 "has characters that a rewritten path cannot have",
             ));
         }
+        self.aim(host, port, upstreams)
+    }
+
+    /// Finds its targets: its own host, or those of the upstream of that name.
+    fn aim(
+        &mut self,
+        host: String,
+        port: u16,
+        upstreams: &[Upstream],
+    ) -> Result<(), (String, String)> {
+        let wrong = |field: &str, reason: &str| (field.to_owned(), reason.to_owned());
         self.host = Some(host.clone());
         match upstreams
             .iter()
@@ -223,7 +238,7 @@ impl Service {
         let name = self
             .entity
             .text("name")
-            .or(self.entity.text("host"))
+            .or_else(|| self.entity.text("host"))
             .unwrap_or("service")
             .to_owned();
         let protocol = match self.scheme {
