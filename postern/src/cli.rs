@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Proxy(Box<Proxy>),
     Check(Check),
     Explain(Box<Explain>),
+    Import(Import),
     /// Print the manifests of Consumer, Credential and AuthPlugin
     ///
     /// They are what `kubectl apply -f -` takes.
@@ -234,6 +235,48 @@ pub(crate) struct Explain {
         help = "With --manifests: networks whose X-Forwarded-* are believed [default: 127.0.0.0/8,::1]"
     )]
     pub(crate) trusted_proxies: Option<proxy::options::Networks>,
+}
+
+/// Turn another gateway's declarative file into manifests
+///
+/// Prints them as one stream of YAML, for `postern check -`, `postern run --manifests -` or kubectl. What is not the same
+/// afterwards is said on standard error, a line each, `FILE:LINE: OBJECT: FIELD: MESSAGE`. What is protected by something
+/// that cannot be carried over is left out, never opened.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status:
+  0  everything is carried over
+  1  something was left out or changed; the notes say what
+  2  wrong usage, or a file that cannot be read
+
+Examples:
+  postern import kong kong.yaml > shop.yaml
+  deck gateway dump --output-file - | postern import kong - --namespace shop | postern check -")]
+pub(crate) struct Import {
+    /// The gateway whose file it is
+    #[arg(value_name = "GATEWAY")]
+    pub(crate) from: From,
+    /// The file, YAML or JSON; - is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Namespace of the manifests
+    #[arg(
+        long,
+        short,
+        env = "POSTERN_IMPORT_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "default"
+    )]
+    pub(crate) namespace: String,
+}
+
+/// Another gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum From {
+    /// The declarative file of decK and of Kong without a database
+    Kong,
+    /// The apisix.yaml of APISIX in standalone mode
+    Apisix,
 }
 
 /// How an explanation is written.

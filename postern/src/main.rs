@@ -6,6 +6,7 @@ mod control_plane;
 mod data_plane;
 mod definitions;
 mod explain;
+mod import;
 mod log;
 mod run;
 mod shutdown;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Check(options) => check::run(options),
         Command::Explain(options) => explain::run(*options),
+        Command::Import(options) => import::run(options),
         Command::Crds => definitions::run(),
         Command::Run(options) => serve(&cli.log, run::run(*options)),
         Command::Controller(options) => serve(&cli.log, control_plane::run(*options)),

@@ -77,7 +77,16 @@ fn help_is_in_the_documentation() {
     let mut text = String::from(
         "# Command line\n\nWhat `postern --help` says; a test keeps it equal (`POSTERN_BLESS=1` rewrites it).\n",
     );
-    for command in ["", "run", "controller", "proxy", "check", "explain", "crds"] {
+    for command in [
+        "",
+        "run",
+        "controller",
+        "proxy",
+        "check",
+        "explain",
+        "import",
+        "crds",
+    ] {
         let (code, help, _) = if command.is_empty() {
             output(&["--help"])
         } else {
@@ -112,6 +121,10 @@ fn wrong_usage_is_exit_status_2() {
         &["check", "/does/not/exist"],
         &["run", "--manifests", "x", "--store", "mongodb://localhost"],
         &["explain"],
+        &["import"],
+        &["import", "kong"],
+        &["import", "nginx", "x"],
+        &["import", "kong", "/does/not/exist"],
         &["explain", "http://a.test/", "-H", "no colon"],
         &[
             "explain",

@@ -21,6 +21,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub mod translate;
 mod tree;
 mod writer;
 

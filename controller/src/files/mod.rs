@@ -9,6 +9,7 @@ mod collection;
 mod document;
 mod engine;
 mod finding;
+mod foreign;
 mod locate;
 mod manifest;
 mod places;
@@ -37,6 +38,7 @@ use crate::api;
 
 pub use check::{Verdict, check, compiled};
 pub use finding::Finding;
+pub use foreign::{Foreign, Unreadable, foreign};
 pub use scan::Input;
 pub use started::{Example, InForce, ListenerInForce};
 pub use state::StateError;

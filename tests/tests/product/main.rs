@@ -28,6 +28,8 @@ mod history;
 mod hosts;
 mod hygiene;
 mod identity;
+mod import;
+mod import_apisix;
 mod ingress;
 mod jwt;
 mod key_auth;

@@ -110,9 +110,12 @@ fn renamed(schema: &Value) -> Value {
                 Value::Object(properties.collect())
             }
             "items" | "additionalProperties" => renamed(value),
-            // Required are references' parts, whose names are single words.
-            "type" | "required" | "enum" | "description" | "minimum" | "maximum" | "minLength"
-            | "maxLength" | "minItems" | "maxItems" | "format" => value.clone(),
+            "required" => {
+                let names = value.as_array().into_iter().flatten();
+                names.filter_map(Value::as_str).map(snake).collect()
+            }
+            "type" | "enum" | "description" | "minimum" | "maximum" | "minLength" | "maxLength"
+            | "minItems" | "maxItems" | "format" => value.clone(),
             _ => continue,
         };
         result.insert(name.clone(), value);
@@ -146,6 +149,8 @@ mod tests {
         let properties = &blocks()["key-auth"].shown["properties"];
         assert_eq!(properties["key_names"]["type"], json!(["array", "null"]));
         assert!(!blocks()["jwt"].shown.to_string().contains("x-kubernetes"));
+        let oauth = &blocks()["upstream-oauth"].shown["properties"]["oauth"];
+        assert_eq!(oauth["required"], json!(["token_endpoint"]));
     }
 
     #[test]
