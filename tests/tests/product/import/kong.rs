@@ -222,7 +222,7 @@ async fn requests_of_a_protected_route_do_not_fall_to_an_open_one() {
 #[tokio::test]
 async fn a_route_for_https_alone_is_not_served_without() {
     let upstream = telling().await;
-    let certificate = Certificate::for_hosts(&["a.test"]);
+    let certificate = Certificate::of(&["a.test"]);
     let text = json!({
         "_format_version": "1.1",
         "services": [{"name": "s", "url": format!("http://localhost:{}", upstream.port()), "routes": [
@@ -230,7 +230,7 @@ async fn a_route_for_https_alone_is_not_served_without() {
             {"name": "closed", "paths": ["/closed"], "protocols": ["https"]},
             {"name": "open", "paths": ["/"], "protocols": ["http", "https"]},
         ]}],
-        "certificates": [{"cert": certificate.pem, "key": certificate.key, "snis": [{"name": "a.test"}]}],
+        "certificates": [{"cert": certificate.chain, "key": certificate.key, "snis": [{"name": "a.test"}]}],
     });
     let imported = import("kong", &text.to_string());
     let (status, said) = check(&imported.manifests);
