@@ -295,6 +295,21 @@ async fn a_route_that_priority_kept_behind_another_does_not_come_first() {
     );
 }
 
+#[tokio::test]
+async fn a_route_that_nobody_gets_to_closes_nothing() {
+    let text = routes(&[
+        "uri: /a, priority: 10",
+        "uri: /a, methods: [GET], plugins: {key-auth: {}}",
+    ]);
+    let served = Served::new(&text).await;
+    assert_eq!(served.status("any.test", "/a").await, 200);
+    assert!(
+        served.notes.contains("route \"r1\": priority: "),
+        "{}",
+        served.notes
+    );
+}
+
 #[test]
 fn the_form_of_adc_is_read() {
     let adc = json!({

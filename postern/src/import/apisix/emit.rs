@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::manifests::{Manifests, target};
 use super::consumers::People;
-use super::pattern::Pattern;
+use super::pattern::{Pattern, hosts_meet};
 use super::routes::Route;
 use super::upstreams::Made;
 
@@ -99,9 +99,9 @@ impl Emission<'_> {
                 all_of(route),
                 &[json!({"name": self.gateway, "sectionName": "http"})],
             );
-            if self.listeners.is_empty() {
+            if self.secure(route).is_empty() {
                 let at = format!("{}.plugins.redirect", route.at);
-                self.manifests.note(&at, &route.label, "plugins.redirect: the file has no certificate, so that nothing is served where requests are sent to; add an HTTPS listener and the route for it");
+                self.manifests.note(&at, &route.label, "plugins.redirect: the file has no certificate for its hosts, so that nothing is served where requests are sent to; add an HTTPS listener and the route for it");
                 return Vec::new();
             }
         }
@@ -110,12 +110,8 @@ impl Emission<'_> {
 
     fn matches(&mut self, route: &Route, rule: &Map<String, Value>) -> Vec<String> {
         let parents: Vec<Value> = if route.duties.changes.https_only && !route.left_out {
-            let names = self
-                .listeners
-                .iter()
-                .filter_map(|listener| listener.get("name"));
+            let names = self.secure(route).into_iter().take(32);
             names
-                .take(32)
                 .map(|name| json!({"name": self.gateway, "sectionName": name}))
                 .collect()
         } else {
@@ -153,6 +149,19 @@ impl Emission<'_> {
             ));
         }
         names
+    }
+
+    /// Names of the listeners with TLS that have a host of the route; a parent without one would be refused.
+    fn secure(&self, route: &Route) -> Vec<Value> {
+        let fits = |listener: &&Value| {
+            let host = listener.get("hostname").and_then(Value::as_str);
+            let host: Vec<String> = host.map(str::to_owned).into_iter().collect();
+            hosts_meet(&route.hosts, &host)
+        };
+        let names = self.listeners.iter().filter(fits);
+        names
+            .filter_map(|listener| listener.get("name").cloned())
+            .collect()
     }
 
     /// Adds HTTPRoutes for these matches.

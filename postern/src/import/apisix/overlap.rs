@@ -55,6 +55,7 @@ fn rank(routes: &mut [Route], manifests: &mut Manifests) {
             let Some(verdict) = compare(a, b) else {
                 continue;
             };
+            let never = matches!(verdict, Verdict::Never);
             let (message, out) = match verdict {
                 Verdict::Never => (
                     format!(
@@ -81,6 +82,10 @@ fn rank(routes: &mut [Route], manifests: &mut Manifests) {
             let Some(b) = routes.get_mut(*second).filter(|b| !b.left_out) else {
                 continue;
             };
+            if never {
+                // It protects nothing: nobody ever gets to it.
+                b.duties.guards.clear();
+            }
             if out {
                 leave_out(b, "priority", &message, manifests);
             } else {
