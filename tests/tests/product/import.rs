@@ -86,8 +86,10 @@ pub(super) fn golden(name: &str, text: &str) {
 /// A gateway that runs on imported manifests, on a port of its own.
 pub(super) async fn serve(manifests: &str) -> (Rig, u16) {
     let mut rig = Rig::build().without_gateway();
-    let port = rig.port();
-    let manifests = manifests.replace("port: 8000\n", &format!("port: {port}\n"));
+    let (port, secure) = (rig.port(), rig.port());
+    let manifests = manifests
+        .replace("port: 8000\n", &format!("port: {port}\n"))
+        .replace("port: 8443\n", &format!("port: {secure}\n"));
     let rig = rig.file("imported.yaml", &manifests).start().await;
     (rig, port)
 }

@@ -1,6 +1,12 @@
 //! Kong's declarative file.
 
+use harness::tls::Certificate;
+use serde_json::json;
+
 use super::{ask, check, fixture, golden, import, serve, telling, token};
+
+/// Method, target, headers, and what is answered.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
 
 /// The fixture, with an upstream that is there.
 async fn shop() -> (harness::Rig, u16, harness::Upstream) {
@@ -22,7 +28,7 @@ async fn a_shop_is_served_as_it_was() {
         ("authorization", good.as_str()),
         ("authorization", bad.as_str()),
     );
-    let table: &[(&str, &str, &[(&str, &str)], &str)] = &[
+    let table: &[Case<'_>] = &[
         // A key, a group, the service's path and host.
         ("GET", "/orders/7", &[], "401"),
         ("GET", "/orders/7", &[("apikey", "nobody's")], "401"),
@@ -211,6 +217,72 @@ async fn requests_of_a_protected_route_do_not_fall_to_an_open_one() {
         assert!(!got.starts_with("200"), "{open} {guarded}: {got}");
     }
     assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_route_for_https_alone_is_not_served_without() {
+    let upstream = telling().await;
+    let certificate = Certificate::of(&["a.test"]);
+    let text = json!({
+        "_format_version": "1.1",
+        "services": [{"name": "s", "url": format!("http://localhost:{}", upstream.port()), "routes": [
+            {"name": "moved", "paths": ["/moved"], "protocols": ["https"], "https_redirect_status_code": 301},
+            {"name": "closed", "paths": ["/closed"], "protocols": ["https"]},
+            {"name": "open", "paths": ["/"], "protocols": ["http", "https"]},
+        ]}],
+        "certificates": [{"cert": certificate.chain, "key": certificate.key, "snis": [{"name": "a.test"}]}],
+    });
+    let imported = import("kong", &text.to_string());
+    let (status, said) = check(&imported.manifests);
+    assert_eq!(status, 0, "{said}{}", imported.notes);
+    assert!(!imported.notes.contains("PRIVATE"));
+    let (_rig, port) = serve(&imported.manifests).await;
+    for (target, want) in [
+        ("/moved/x", "301"),
+        ("/closed/x", "500"),
+        ("/x", "200 localhost /x"),
+    ] {
+        assert_eq!(
+            ask(port, "GET", "a.test", target, &[]).await,
+            want,
+            "{target}"
+        );
+    }
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn a_consumer_with_a_restriction_of_its_own_is_left_out() {
+    let upstream = telling().await;
+    let text = format!(
+        "_format_version: '3.0'\nservices:\n- {{name: s, url: 'http://localhost:{}', routes: [{{paths: [/]}}]}}\n\
+         plugins:\n- name: key-auth\n- {{name: ip-restriction, consumer: bob}}\nconsumers:\n\
+         - {{username: alice, keyauth_credentials: [{{key: a}}], plugins: [{{name: rate-limiting}}]}}\n\
+         - {{username: bob, keyauth_credentials: [{{key: b}}]}}\n\
+         - {{username: carol, keyauth_credentials: [{{key: c}}], plugins: [{{name: ip-restriction, enabled: false}}]}}\n\
+         - {{username: dave, keyauth_credentials: [{{key: '${{{{ env \"DECK_KEY\" }}}}'}}]}}\n",
+        upstream.port()
+    );
+    let imported = import("kong", &text);
+    assert_eq!(
+        (imported.status, check(&imported.manifests).0),
+        (1, 0),
+        "{}",
+        imported.notes
+    );
+    let (_rig, port) = serve(&imported.manifests).await;
+    for (key, want) in [
+        ("a", "200 localhost /"),
+        ("b", "401"),
+        ("c", "200 localhost /"),
+        ("${{ env \"DECK_KEY\" }}", "401"),
+    ] {
+        assert_eq!(
+            ask(port, "GET", "a.test", "/", &[("apikey", key)]).await,
+            want,
+            "{key}"
+        );
+    }
 }
 
 #[test]
