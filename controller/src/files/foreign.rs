@@ -86,7 +86,7 @@ mod tests {
     fn what_is_not_one_document_is_refused_with_its_line() {
         for (text, line) in [
             ("", 1),
-            ("a: [\n", 2),
+            ("a: [\n", 1),
             ("{\n\"a\": 1,\n}", 3),
             ("a: 1\n---\nb: 2\n", 2),
         ] {

@@ -345,7 +345,7 @@ fn rules(
         .and_then(|service| service.host.clone());
     if !closed && !route.preserve_host && host.is_none() {
         let message =
-            "preserve_host: requests keep their Host, for an address cannot be put in its place";
+            "preserve_host: requests keep their Host, for there is no one name to put in its place";
         manifests.note(
             &route.entity.at("preserve_host"),
             &route.entity.label,

@@ -442,6 +442,21 @@ mod tests {
         assert_eq!(closed("/a/b/c"), (true, true));
     }
 
+    #[test]
+    fn several_targets_have_no_one_name() {
+        let notes = |targets: &str| {
+            let text = format!(
+                "_format_version: '3.0'\nservices:\n- {{name: s, host: pool, routes: [{{name: r, paths: [/]}}]}}\n\
+                 upstreams:\n- {{name: pool, {targets}}}\n"
+            );
+            imported(&text).unwrap().join("\n")
+        };
+        assert_eq!(notes("targets: [{target: 'a.test:80'}]"), "");
+        let several = "targets: [{target: 'a.test:80'}, {target: 'b.test:80'}]";
+        assert!(notes(several).contains("preserve_host"));
+        assert_eq!(notes(&format!("host_header: c.test, {several}")), "");
+    }
+
     /// Every value of a real file in turn is replaced by every odd one.
     #[test]
     fn nothing_in_a_file_panics() {

@@ -188,9 +188,12 @@ impl Service {
                     ));
                 }
                 self.targets.clone_from(&upstream.targets);
-                if let Some(own) = upstream.entity.text("host_header") {
-                    self.host = Some(own.to_owned());
-                }
+                // Kong asks each target for its own name, where the upstream has none for all.
+                let own = upstream.entity.text("host_header").map(str::to_owned);
+                self.host = own.or_else(|| match self.targets.as_slice() {
+                    [(host, ..)] => Some(host.clone()),
+                    _ => None,
+                });
             }
             None => self.targets = vec![(host, port, 1)],
         }
