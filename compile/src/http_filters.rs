@@ -150,22 +150,29 @@ fn headers<'a>(
     })
 }
 
+/// Headers that frame the message or belong to one connection; changing them would break or smuggle requests.
+const FRAMING: [&str; 8] = [
+    "connection",
+    "content-length",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether filters may not change a header.
+#[must_use]
+pub fn is_framing(name: &str) -> bool {
+    FRAMING.contains(&name.to_ascii_lowercase().as_str())
+}
+
 fn check_header_name(name: &str) -> Result<(), String> {
-    /// Headers that frame the message or belong to one connection; changing them would break or smuggle requests.
-    const FRAMING: [&str; 8] = [
-        "connection",
-        "content-length",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
     if !is_token(name) {
         return Err(format!("{name:?} is no header name"));
     }
-    if FRAMING.contains(&name.to_ascii_lowercase().as_str()) {
+    if is_framing(name) {
         return Err(format!(
             "header {name} belongs to the connection and cannot be changed (for Host use URLRewrite)"
         ));

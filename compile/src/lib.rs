@@ -52,6 +52,7 @@ mod values;
 mod view;
 
 pub use compiler::Compiler;
+pub use http_filters::is_framing;
 pub use kind::{Kind, ObjectRef};
 pub use object::{DecodeError, Object, Unreadable};
 pub use output::{

@@ -35,7 +35,6 @@ pub(crate) async fn dial(worker: &Worker, rule: &TlsRule) -> Result<(Line, Activ
     let mut under_way = upstream.enter()?;
     let patience = upstream
         .patience()
-        .unwrap_or_default()
         .within(&worker.settings.timeouts)
         .connect;
     // The connection lasts as long as what is passed on, and so do the rights to both.

@@ -35,10 +35,7 @@ impl Patience {
     }
 
     /// What this says, and for the rest the other.
-    pub(super) fn or(self, other: Option<Self>) -> Self {
-        let Some(other) = other else {
-            return self;
-        };
+    pub(super) fn or(self, other: Self) -> Self {
         let or = |own, other| if own == 0 { other } else { own };
         Self {
             connect: or(self.connect, other.connect),
@@ -78,9 +75,9 @@ mod tests {
             response,
         };
         for (rule, policy, expected) in [
-            (said(0, 0, 0), None, (3_000, 60_000, 60_000)),
-            (said(0, 0, 5), Some(said(7, 0, 9)), (7, 5, 5)),
-            (said(1, 2, 0), Some(said(7, 8, 9)), (1, 2, 9)),
+            (said(0, 0, 0), Patience::default(), (3_000, 60_000, 60_000)),
+            (said(0, 0, 5), said(7, 0, 9), (7, 5, 5)),
+            (said(1, 2, 0), said(7, 8, 9), (1, 2, 9)),
         ] {
             let allowed = rule.or(policy).within(&usual);
             let millis = [allowed.connect, allowed.send, allowed.response].map(|of| of.as_millis());

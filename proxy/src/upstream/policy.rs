@@ -32,7 +32,7 @@ pub(crate) struct Policy {
     hash: Option<HashOn>,
     /// How much an endpoint of the ring may have; none: there is no ring.
     ring: Option<Option<Bound>>,
-    patience: Option<Patience>,
+    patience: Patience,
     /// Milliseconds; 0: none.
     slow_start: u64,
     /// Those that Kubernetes or the DNS names, healthy or not. Locked only while which of them are used changes.
@@ -76,7 +76,11 @@ impl Policy {
                     series: Arc::clone(&series),
                 })
             }),
-            patience: from.patience.as_ref().map(Patience::read),
+            patience: from
+                .patience
+                .as_ref()
+                .map(Patience::read)
+                .unwrap_or_default(),
             max_unhealthy_percent: from.max_unhealthy_percent as usize,
             slow_start: from.slow_start_ms.into(),
             members: Mutex::default(),
@@ -228,8 +232,9 @@ impl Upstream {
     }
 
     /// How long is waited for it, where rules do not say otherwise.
-    pub(super) fn patience(&self) -> Option<Patience> {
-        self.policy.as_ref()?.patience
+    pub(super) fn patience(&self) -> Patience {
+        let said = self.policy.as_ref().map(|policy| policy.patience);
+        said.unwrap_or_default()
     }
 
     /// An endpoint has taken a connection, and more cannot be told of it.

@@ -30,6 +30,7 @@ pub(super) fn import(gateway: &str, text: &str) -> Imported {
     }
 }
 
+/// Exit status, standard output and standard error.
 fn run(arguments: &[&str], input: &str) -> (i32, String, String) {
     use std::io::Write as _;
     let mut child = std::process::Command::new(binary())

@@ -1,13 +1,12 @@
 //! `postern import apisix`: a file of theirs, served with what protected it there, and never with less.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::{Answer, Connection, Rig, Upstream, raw};
 use serde_json::json;
 
+use crate::import::{self, Imported};
 use crate::jwt::hs256;
 
 const SECRET: &str = "a shared secret that nobody must ever see";
@@ -20,30 +19,16 @@ fn example() -> String {
     std::fs::read_to_string(folder().join("apisix.yaml")).unwrap()
 }
 
-fn ask(arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(harness::process::binary())
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).unwrap();
-    drop(stdin);
-    child.wait_with_output().unwrap()
-}
-
 /// Exit status, manifests and notes. What is printed must be accepted.
 fn import(text: &str) -> (i32, String, String) {
-    let output = ask(&["import", "apisix", "-"], text);
-    let status = output.status.code().unwrap();
-    let manifests = String::from_utf8(output.stdout).unwrap();
-    let notes = String::from_utf8(output.stderr).unwrap();
+    let Imported {
+        status,
+        manifests,
+        notes,
+    } = import::import("apisix", text);
     if status < 2 {
-        let checked = ask(&["check", "-"], &manifests);
-        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-        assert_eq!(checked.status.code(), Some(0), "{said}\n{manifests}");
+        let (checked, said) = import::check(&manifests);
+        assert_eq!(checked, 0, "{said}\n{manifests}");
     }
     (status, manifests, notes)
 }

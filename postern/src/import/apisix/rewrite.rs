@@ -8,18 +8,6 @@ use super::tables::{self, flag, number, plain, text, texts};
 
 pub(super) const KNOWN: [&str; 4] = ["proxy-rewrite", "redirect", "cors", "response-rewrite"];
 
-/// Headers that frame messages or belong to one connection.
-const FRAMING: [&str; 8] = [
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// What is changed.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -388,9 +376,7 @@ impl Headers {
 }
 
 fn usable(name: &str, value: &str, said: &mut Said) -> bool {
-    let fine = is_token(name)
-        && !FRAMING.contains(&name.to_ascii_lowercase().as_str())
-        && !value.chars().any(char::is_control);
+    let fine = is_token(name) && !compile::is_framing(name) && !value.chars().any(char::is_control);
     if !fine {
         said.problem(format!(
             "headers: {name:?} is a header that cannot be changed"

@@ -30,24 +30,10 @@ impl<'a> Tables<'a> {
         ssls.extend(list(file, "ssl"));
         let services = list(file, "services");
         let mut routes = list(file, "routes");
-        for service in &services {
-            let nested = list(service.value, "routes").into_iter();
-            routes.extend(nested.map(|route| Entry {
-                at: format!("{}.{}", service.at, route.at),
-                value: route.value,
-                within: Some((service.value, service.at.clone())),
-            }));
-        }
+        routes.extend(nested(&services, "routes"));
         let groups = list(file, "consumer_groups");
         let mut consumers = list(file, "consumers");
-        for group in &groups {
-            let nested = list(group.value, "consumers").into_iter();
-            consumers.extend(nested.map(|consumer| Entry {
-                at: format!("{}.{}", group.at, consumer.at),
-                value: consumer.value,
-                within: Some((group.value, group.at.clone())),
-            }));
-        }
+        consumers.extend(nested(&groups, "consumers"));
         Self {
             routes,
             services,
@@ -166,6 +152,19 @@ fn list<'a>(of: &'a Value, field: &str) -> Vec<Entry<'a>> {
             within: None,
         })
         .collect()
+}
+
+/// What the objects of a list hold, ADC's form.
+fn nested<'a>(parents: &[Entry<'a>], field: &str) -> Vec<Entry<'a>> {
+    let of = |parent: &Entry<'a>| {
+        let (at, value) = (parent.at.clone(), parent.value);
+        list(value, field).into_iter().map(move |own| Entry {
+            at: format!("{at}.{}", own.at),
+            value: own.value,
+            within: Some((value, at.clone())),
+        })
+    };
+    parents.iter().flat_map(of).collect()
 }
 
 /// APISIX has a list of rules with plugins, ADC the plugins themselves.
